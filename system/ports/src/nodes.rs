@@ -1,0 +1,168 @@
+//! The live node table every node keeps: its own lease, and a cached view of everybody's.
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_protocol::ids::rendezvous;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::PortError;
+use crate::registry::{NodeKey, NodeLease, Role, SessionRegistry};
+
+/// A node whose lease was running when the table was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveNode {
+    /// Which incarnation.
+    pub key: NodeKey,
+    /// Where to reach it.
+    pub addr: SocketAddr,
+    /// What it hosts.
+    pub roles: Vec<Role>,
+}
+
+/// All live nodes, sorted by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeTable {
+    nodes: Vec<LiveNode>,
+}
+
+impl NodeTable {
+    /// The table of the nodes among `leases` whose lease is running.
+    pub fn of(leases: Vec<NodeLease>) -> Self {
+        let mut nodes: Vec<_> = leases
+            .into_iter()
+            .filter(|lease| lease.left.is_some())
+            .map(|lease| LiveNode { key: lease.key, addr: lease.addr, roles: lease.roles })
+            .collect();
+        nodes.sort_by(|a, b| a.key.cmp(&b.key));
+        // Of two incarnations of one name, the newer one is the node.
+        nodes.reverse();
+        nodes.dedup_by(|older, newer| older.key.name == newer.key.name);
+        nodes.reverse();
+        Self { nodes }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[LiveNode] {
+        &self.nodes
+    }
+
+    /// Those that host a role.
+    pub fn with(&self, role: Role) -> Vec<&LiveNode> {
+        self.nodes.iter().filter(|n| n.roles.contains(&role)).collect()
+    }
+
+    /// Whether exactly this incarnation is alive.
+    pub fn has(&self, key: &NodeKey) -> bool {
+        self.nodes.iter().any(|n| n.key == *key)
+    }
+
+    /// The node of a role that takes care of `key`: rendezvous hashing, so all nodes agree while their tables do.
+    pub fn owner(&self, role: Role, key: u64) -> Option<&LiveNode> {
+        rendezvous(key, &self.with(role), |n| &n.key.name).copied()
+    }
+}
+
+/// State of this node's own lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseState {
+    /// When the registry last confirmed it.
+    pub renewed: Instant,
+    /// The registry said that the lease is not ours any more.
+    pub lost: bool,
+}
+
+/// Keeps this node's lease and the live node table; run it as a task of the node.
+pub struct NodeKeeper {
+    registry: Arc<dyn SessionRegistry>,
+    key: NodeKey,
+    renew: Duration,
+    ttl: Duration,
+    refresh: Duration,
+    table: watch::Sender<Arc<NodeTable>>,
+    lease: watch::Sender<LeaseState>,
+}
+
+/// What the rest of the node sees of its keeper.
+#[derive(Clone)]
+pub struct NodeView {
+    /// This incarnation.
+    pub key: NodeKey,
+    /// The live node table.
+    pub table: watch::Receiver<Arc<NodeTable>>,
+    /// The node's own lease.
+    pub lease: watch::Receiver<LeaseState>,
+}
+
+impl NodeKeeper {
+    /// Joins the registry and reads the first table.
+    pub async fn join(
+        registry: Arc<dyn SessionRegistry>,
+        name: &str,
+        addr: SocketAddr,
+        roles: &[Role],
+        timers: &chat_protocol::limits::Timers,
+    ) -> Result<(Self, NodeView), PortError> {
+        let epoch = registry.join(name, addr, roles, timers.lease_ttl).await?;
+        let key = NodeKey { name: name.into(), epoch };
+        let table = NodeTable::of(registry.nodes().await?);
+        let (table, table_view) = watch::channel(Arc::new(table));
+        let (lease, lease_view) =
+            watch::channel(LeaseState { renewed: Instant::now(), lost: false });
+        let view = NodeView { key: key.clone(), table: table_view, lease: lease_view };
+        let keeper = Self {
+            registry,
+            key,
+            renew: timers.lease_renew,
+            ttl: timers.lease_ttl,
+            refresh: timers.node_table,
+            table,
+            lease,
+        };
+        Ok((keeper, view))
+    }
+
+    /// Renews and refreshes until `shutdown`, then gives the lease back. A call that fails is tried again at the next beat.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut renew = tokio::time::interval(self.renew);
+        let mut refresh = tokio::time::interval(self.refresh);
+        for timer in [&mut renew, &mut refresh] {
+            timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        }
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = renew.tick() => self.renew_once().await,
+                _ = refresh.tick() => self.refresh_once().await,
+            }
+        }
+        if let Err(error) = self.registry.leave(&self.key).await {
+            tracing::debug!(node = %self.key.name, %error, "The lease was not given back; it ends by itself.");
+        }
+    }
+
+    async fn renew_once(&self) {
+        let asked = Instant::now();
+        match self.registry.renew(&self.key, self.ttl).await {
+            Ok(true) => self.lease.send_modify(|lease| lease.renewed = asked),
+            Ok(false) => self.lease.send_modify(|lease| lease.lost = true),
+            Err(error) => {
+                tracing::debug!(node = %self.key.name, %error, "The lease was not renewed.");
+            }
+        }
+    }
+
+    async fn refresh_once(&self) {
+        let Ok(leases) = self.registry.nodes().await else { return };
+        let table = NodeTable::of(leases);
+        self.table.send_if_modified(|present| {
+            let changed = **present != table;
+            if changed {
+                *present = Arc::new(table);
+            }
+            changed
+        });
+    }
+}
