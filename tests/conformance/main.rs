@@ -1,0 +1,29 @@
+//! One suite a port, run against every arm. When both arms pass, a verdict of the embedded substrate can be trusted for that
+//! port: services see the same promises kept as on the real backends.
+//!
+//! A suite is a file of plain functions over the port's trait; `stories!` runs each of them on the arms there are.
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on fails")]
+
+mod arm;
+mod blobs;
+mod event_log;
+mod history;
+mod registry;
+mod relay_queue;
+mod tables;
+
+/// Runs stories of a suite on the embedded arm, each on a system of its own.
+macro_rules! stories {
+    ($port:ident: $($story:ident),+ $(,)?) => {
+        mod embedded {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    let arm = crate::arm::Arm::embedded();
+                    super::$story(arm.$port()).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use stories;
