@@ -1,0 +1,468 @@
+//! A small system planted for the stories of this crate: it does what it is told, counts what follows, and can be made idle.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chat_control::act::{KillHow, PortRule};
+use chat_control::inspect::{
+    BrokerInfo, ConvDigest, CounterReading, EventKind, FoldView, GaugeReading, GroupLag,
+    HistoryRow, LeaseView, NodeInfo, NodeState, QueueView, RouteChange, SystemEvent, ThreadCpu,
+};
+use chat_control::{Control, ControlError, Result};
+use chat_protocol::limits::Timers;
+use chat_protocol::{ConvId, DeviceId};
+use storm_workload::units::Share;
+use tokio::time::Instant;
+
+use crate::bed::{Bed, BedParts, DevicePlace, Devices};
+use crate::heal_guard::{HEAL_WAIT, HealGuard};
+use crate::journal::{Journal, LineState};
+use crate::spec::{DeviceSelector, NodeRole, NodeSelector};
+use crate::witness::{Evidence, Witness};
+
+/// Looks at the nodes that a drain takes.
+const DRAIN_LOOKS: u32 = 4;
+
+const DEVICES_A_GATEWAY: u64 = 10;
+
+struct Node {
+    roles: Vec<String>,
+    epoch: u64,
+    state: NodeState,
+    /// The last renewal of one that renews no more.
+    stopped_at: Option<Instant>,
+    looks: u32,
+}
+
+struct Ruled {
+    rule: PortRule,
+    since: Instant,
+    counted_to: Instant,
+}
+
+#[derive(Default)]
+struct World {
+    nodes: BTreeMap<String, Node>,
+    idle: bool,
+    brokers_down: Vec<u32>,
+    brokers_slow: BTreeMap<u32, u64>,
+    elections: u64,
+    held: BTreeMap<String, u64>,
+    rules: BTreeMap<(String, Option<String>), Ruled>,
+    hits: u64,
+    events: Vec<SystemEvent>,
+    refused: Option<String>,
+    drained_at_once: usize,
+}
+
+/// The planted system: three gateways of ten devices each, two service nodes, three brokers.
+pub(crate) struct Planted {
+    inner: Arc<Inner>,
+    folder: tempfile::TempDir,
+}
+
+struct Inner {
+    world: Mutex<World>,
+    started: Instant,
+}
+
+impl Planted {
+    pub(crate) fn new() -> Planted {
+        let node = |roles: &[&str]| Node {
+            roles: roles.iter().map(|role| String::from(*role)).collect(),
+            epoch: 1,
+            state: NodeState::Running,
+            stopped_at: None,
+            looks: 0,
+        };
+        let mut world = World::default();
+        for name in ["gateway-1", "gateway-2", "gateway-3"] {
+            world.nodes.insert(String::from(name), node(&["gateway"]));
+        }
+        for name in ["services-1", "services-2"] {
+            world
+                .nodes
+                .insert(String::from(name), node(&["sessions", "messaging", "relay", "history"]));
+        }
+        let inner = Arc::new(Inner { world: Mutex::new(world), started: Instant::now() });
+        Planted { inner, folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn parts(&self) -> BedParts {
+        let control: Arc<Inner> = Arc::clone(&self.inner);
+        let devices: Arc<Inner> = Arc::clone(&self.inner);
+        let journal =
+            Journal::create(&self.folder.path().join("undo.jsonl"), Instant::now()).unwrap();
+        BedParts { control, proxies: None, devices, journal, seed: 7, timers: Timers::DEFAULT }
+    }
+
+    pub(crate) fn bed(&self) -> Bed {
+        Bed::start(self.parts()).unwrap()
+    }
+
+    /// Nobody connects, sends or reads.
+    pub(crate) fn idle(&self) {
+        self.inner.world().idle = true;
+    }
+
+    pub(crate) fn refuse_kill_of(&self, node: &str) {
+        self.inner.world().refused = Some(String::from(node));
+    }
+
+    /// Lets a paused node go on behind the guard's back.
+    pub(crate) fn run_on(&self, node: &str) {
+        self.inner.set(node, NodeState::Running).unwrap();
+    }
+
+    pub(crate) fn state_of(&self, node: &str) -> NodeState {
+        self.inner.world().nodes[node].state
+    }
+
+    pub(crate) fn devices_at(node: &str) -> Vec<u64> {
+        let number: u64 = node.rsplit_once('-').unwrap().1.parse().unwrap();
+        (0..DEVICES_A_GATEWAY).map(|k| number * 100 + k).collect()
+    }
+
+    pub(crate) fn brokers_up(&self) -> bool {
+        self.inner.world().brokers_down.is_empty()
+    }
+
+    pub(crate) fn ports_ruled(&self) -> Vec<String> {
+        self.inner.world().rules.keys().map(|(port, _)| port.clone()).collect()
+    }
+
+    /// Most gateways that were away at a time.
+    pub(crate) fn drained_at_once(&self) -> usize {
+        self.inner.world().drained_at_once
+    }
+
+    /// What the lines of the journal say, in order.
+    pub(crate) fn journal_states(&self) -> Vec<&'static str> {
+        let lines = Journal::read(&self.folder.path().join("undo.jsonl")).unwrap();
+        let word = |state| match state {
+            LineState::Open => "open",
+            LineState::Healed => "healed",
+            LineState::Undone => "undone",
+        };
+        lines.iter().map(|line| word(line.state)).collect()
+    }
+}
+
+impl Inner {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    fn set(&self, name: &str, state: NodeState) -> Result<()> {
+        let mut world = self.world();
+        let node =
+            world.nodes.get_mut(name).ok_or_else(|| ControlError::Unknown(String::from(name)))?;
+        node.state = state;
+        node.looks = 0;
+        node.stopped_at = match state {
+            NodeState::Running | NodeState::Draining => None,
+            NodeState::Paused | NodeState::Vanished | NodeState::Stopped => Some(Instant::now()),
+        };
+        Ok(())
+    }
+
+    /// Hundredths of a second since the start.
+    fn ticks(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis() / 10).unwrap()
+    }
+}
+
+impl World {
+    fn connections(&self, name: &str) -> u64 {
+        let node = &self.nodes[name];
+        let serves = node.roles.iter().any(|role| role == "gateway");
+        match node.state {
+            NodeState::Running | NodeState::Paused if serves && !self.idle => DEVICES_A_GATEWAY,
+            NodeState::Draining if serves && !self.idle => {
+                DEVICES_A_GATEWAY / u64::from(node.looks + 1)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Lets drained nodes leave.
+    fn look(&mut self) {
+        let mut left = Vec::new();
+        for (name, node) in &mut self.nodes {
+            if node.state == NodeState::Draining {
+                node.looks += 1;
+                if node.looks >= DRAIN_LOOKS {
+                    (node.state, node.stopped_at) = (NodeState::Stopped, Some(Instant::now()));
+                    left.push(name.clone());
+                }
+            }
+        }
+        let closes = if self.idle { 0 } else { DEVICES_A_GATEWAY };
+        for node in left {
+            for device in 0..closes {
+                let kind = EventKind::ConnectionClosed {
+                    device: DeviceId(device),
+                    conn_epoch: 1,
+                    code: 1012,
+                    silent_ms: 0,
+                };
+                self.events.push(SystemEvent { at_ms: 0, node: node.clone(), kind });
+            }
+        }
+        let away = self.nodes.values().filter(|node| node.state != NodeState::Running).count();
+        self.drained_at_once = self.drained_at_once.max(away);
+    }
+
+    /// Counts the calls that rules have touched since they were last counted.
+    fn count_hits(&mut self) {
+        let busy = u64::from(!self.idle);
+        for ((port, _), ruled) in &mut self.rules {
+            let passed = Instant::now().saturating_duration_since(ruled.counted_to);
+            let calls = u64::try_from(passed.as_millis() / 10).unwrap();
+            if port == "registry" {
+                self.hits += calls * busy;
+            }
+            ruled.counted_to += Duration::from_millis(calls * 10);
+        }
+    }
+}
+
+impl Devices for Inner {
+    fn list(&self) -> Vec<DevicePlace> {
+        let world = self.world();
+        let mut places = Vec::new();
+        for (number, name) in (1..).zip(["gateway-1", "gateway-2", "gateway-3"]) {
+            let silent = world.nodes[name].state == NodeState::Vanished;
+            let connected = !world.idle && (silent || 0 < world.connections(name));
+            for k in 0..DEVICES_A_GATEWAY {
+                let node = connected.then(|| String::from(name));
+                places.push(DevicePlace { device: number * 100 + k, node, connected });
+            }
+        }
+        places
+    }
+}
+
+#[async_trait]
+impl Control for Inner {
+    async fn nodes(&self) -> Result<Vec<NodeInfo>> {
+        let mut world = self.world();
+        world.look();
+        let info = |(name, node): (&String, &Node)| NodeInfo {
+            name: name.clone(),
+            roles: node.roles.clone(),
+            addr: ([127, 0, 0, 1], 1).into(),
+            epoch: node.epoch,
+            state: node.state,
+            connections: world.connections(name),
+        };
+        Ok(world.nodes.iter().map(info).collect())
+    }
+
+    async fn kill(&self, node: &str, how: KillHow) -> Result<()> {
+        if self.world().refused.as_deref() == Some(node) {
+            return Err(ControlError::Failed(String::from("refused")));
+        }
+        self.set(
+            node,
+            if how == KillHow::Silent { NodeState::Vanished } else { NodeState::Stopped },
+        )
+    }
+
+    async fn start(&self, node: &str) -> Result<()> {
+        self.set(node, NodeState::Running)?;
+        self.world().nodes.get_mut(node).unwrap().epoch += 1;
+        Ok(())
+    }
+
+    async fn pause(&self, node: &str) -> Result<()> {
+        self.set(node, NodeState::Paused)
+    }
+
+    async fn resume(&self, node: &str) -> Result<()> {
+        self.set(node, NodeState::Running)
+    }
+
+    async fn drain(&self, node: &str) -> Result<()> {
+        self.set(node, NodeState::Draining)
+    }
+
+    async fn brokers(&self) -> Result<Vec<BrokerInfo>> {
+        let world = self.world();
+        let busy = !world.idle;
+        let slowest = world.brokers_slow.values().copied().max().unwrap_or(0);
+        let info = |id: u32| {
+            let up = !world.brokers_down.contains(&id);
+            BrokerInfo {
+                id,
+                up,
+                leads: if busy && up {
+                    vec![format!("chat.messages/{}", id - 1)]
+                } else {
+                    Vec::new()
+                },
+                in_sync: usize::from(busy && up) * 3,
+                replicas: usize::from(busy) * 3,
+                bytes_led: [0, 100, 300, 200][usize::try_from(id).unwrap()],
+                leader_epochs: world.elections,
+                append_us: u64::from(busy) * (300 + slowest * 1_000),
+            }
+        };
+        Ok([1, 2, 3].map(info).to_vec())
+    }
+
+    async fn broker_kill(&self, broker: u32) -> Result<()> {
+        let mut world = self.world();
+        world.elections += u64::from(!world.idle);
+        world.brokers_down.push(broker);
+        Ok(())
+    }
+
+    async fn broker_start(&self, broker: u32) -> Result<()> {
+        self.world().brokers_down.retain(|id| *id != broker);
+        Ok(())
+    }
+
+    async fn broker_slow(&self, broker: u32, delay_ms: u64) -> Result<()> {
+        self.world().brokers_slow.insert(broker, delay_ms);
+        Ok(())
+    }
+
+    async fn consumer_pause(&self, group: &str, paused: bool) -> Result<()> {
+        let at = self.ticks();
+        let mut world = self.world();
+        world.held.remove(group);
+        if paused {
+            world.held.insert(String::from(group), at);
+        }
+        Ok(())
+    }
+
+    async fn port_rule(
+        &self,
+        port: &str,
+        node: Option<&str>,
+        rule: Option<PortRule>,
+    ) -> Result<()> {
+        let mut world = self.world();
+        world.count_hits();
+        let key = (String::from(port), node.map(String::from));
+        match rule {
+            Some(rule) => {
+                let now = Instant::now();
+                world.rules.insert(key, Ruled { rule, since: now, counted_to: now })
+            }
+            None => world.rules.remove(&key),
+        };
+        Ok(())
+    }
+
+    async fn routes(&self, cursor: u64) -> Result<(Vec<RouteChange>, u64)> {
+        Ok((Vec::new(), cursor))
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseView>> {
+        let world = self.world();
+        let ttl = Timers::DEFAULT.lease_ttl;
+        let lease = |(name, node): (&String, &Node)| {
+            let ours = |((_, whose), ruled): &(&(String, Option<String>), &Ruled)| {
+                ruled.rule == PortRule::Cut && whose.as_deref() == Some(name)
+            };
+            let cut = world.rules.iter().find(ours);
+            let unrenewed = node.stopped_at.or(cut.map(|(_, ruled)| ruled.since));
+            let behind = unrenewed.map_or(Duration::ZERO, |at| at.elapsed());
+            let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap();
+            LeaseView { node: name.clone(), epoch: node.epoch, left_ms: ms(ttl) - ms(behind) }
+        };
+        Ok(world.nodes.iter().map(lease).collect())
+    }
+
+    async fn queues(&self, _: &[DeviceId]) -> Result<Vec<QueueView>> {
+        Ok(Vec::new())
+    }
+
+    async fn digests(&self, _: &[ConvId]) -> Result<Vec<ConvDigest>> {
+        Ok(Vec::new())
+    }
+
+    async fn rows(&self, _: ConvId, _: u64) -> Result<Vec<HistoryRow>> {
+        Ok(Vec::new())
+    }
+
+    async fn folds(&self) -> Result<Vec<FoldView>> {
+        Ok(Vec::new())
+    }
+
+    async fn lags(&self) -> Result<Vec<GroupLag>> {
+        let now = self.ticks();
+        let world = self.world();
+        let lag = |group: &str| {
+            let read_to = world.held.get(group).copied().unwrap_or(now);
+            let (position, end, oldest_ms) = if world.idle {
+                (0, 0, 0)
+            } else {
+                (read_to, now + 10, (now - read_to) * 10 + 100)
+            };
+            let (group, topic) = (String::from(group), String::from("chat.messages"));
+            GroupLag { group, topic, partition: 0, position, end, oldest_ms }
+        };
+        Ok(["sequencer", "history-writer"].map(lag).to_vec())
+    }
+
+    async fn counters(&self) -> Result<Vec<CounterReading>> {
+        let calls = self.ticks();
+        let mut world = self.world();
+        world.count_hits();
+        let calls = if world.idle { 0 } else { calls };
+        let reading = |name: &str, value| CounterReading { name: String::from(name), value };
+        Ok(vec![
+            reading("hook.registry.hits", world.hits),
+            reading("hook.registry.delay_asked_us", world.hits * 200_000),
+            reading("hook.registry.delay_given_us", world.hits * 201_000),
+            reading("port.registry.renew.calls", calls),
+            reading("port.log.append.calls", calls),
+        ])
+    }
+
+    async fn gauges(&self) -> Result<Vec<GaugeReading>> {
+        Ok(Vec::new())
+    }
+
+    async fn events(&self, cursor: u64) -> Result<(Vec<SystemEvent>, u64)> {
+        let world = self.world();
+        let events = world.events.iter().skip(usize::try_from(cursor).unwrap()).cloned().collect();
+        Ok((events, u64::try_from(world.events.len()).unwrap()))
+    }
+
+    async fn threads(&self) -> Result<Vec<ThreadCpu>> {
+        Ok(Vec::new())
+    }
+}
+
+/// One gateway drawn from the seed.
+pub(crate) fn gateway_role() -> NodeSelector {
+    NodeSelector { role: Some(NodeRole::Gateway), count: None, share: None, name: None }
+}
+
+pub(crate) fn named(name: &str) -> NodeSelector {
+    NodeSelector { role: None, count: None, share: None, name: Some(String::from(name)) }
+}
+
+pub(crate) fn all_devices() -> DeviceSelector {
+    DeviceSelector { share: Some(Share::ALL), count: None }
+}
+
+pub(crate) fn some_devices(count: u32) -> DeviceSelector {
+    DeviceSelector { share: None, count: Some(count) }
+}
+
+/// What the counters say by the time the fault must have bitten.
+pub(crate) async fn witnessed(guard: &mut HealGuard) -> Witness {
+    guard.witness(guard.injected_at() + guard.patience()).await
+}
+
+pub(crate) async fn healed(guard: HealGuard) -> Vec<Evidence> {
+    guard.heal(Instant::now() + HEAL_WAIT).await.unwrap().evidence
+}
