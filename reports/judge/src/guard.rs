@@ -1,0 +1,249 @@
+//! Limits under which figures count at all: the generator proves that it was not the limit, or there is no result.
+#![expect(clippy::cast_precision_loss, reason = "counts and bytes of a run are far below 2^52")]
+use storm_record::series::{Figure, Filter};
+use storm_workload::metrics::Metric;
+use storm_workload::plan::Window;
+
+use crate::case::Case;
+use crate::report::GuardResult;
+use crate::survey::ratio;
+use crate::verdict::Reason;
+
+/// Share of the plan that must be fired inside a measured window.
+const OFFERED: f64 = 0.999;
+/// Share of a core that no thread of the generator may use for three looks running.
+const CPU: f64 = 0.85;
+/// Growth of memory a minute in steady state.
+const MEMORY: f64 = 0.01;
+/// Unknown outcomes, above which loss is weakly tested.
+const UNKNOWN: f64 = 0.05;
+/// Windows whose figures are judged.
+const MEASURED: [Window; 5] =
+    [Window::Steady, Window::Stress, Window::Fault, Window::Heal, Window::Recovery];
+/// Steady windows shorter than this say nothing about growth of memory.
+const MEMORY_SPAN_NS: u64 = 60_000_000_000;
+
+fn guard(name: &str, tripped: bool, shows: String, reason: Reason) -> GuardResult {
+    GuardResult { name: name.to_owned(), shows, tripped, reason, counts_for_generator: true }
+}
+
+/// All guards.
+pub fn all(case: &Case<'_>) -> Vec<GuardResult> {
+    let mut guards = vec![lag(case), offered(case), cpu(case)];
+    guards.extend(memory(case));
+    guards.push(clock(case));
+    guards.push(unknown(case));
+    guards
+}
+
+/// Whether the generator was the limit.
+pub fn saturated(guards: &[GuardResult]) -> Option<Reason> {
+    guards
+        .iter()
+        .find(|guard| guard.tripped && guard.counts_for_generator)
+        .map(|guard| guard.reason)
+}
+
+fn lag(case: &Case<'_>) -> GuardResult {
+    let limit = case.record.promises.lag_p99_ns;
+    let mut worst: Option<(Figure, &str)> = None;
+    for (at, span) in case.spans().filter(|(_, span)| MEASURED.contains(&span.window)) {
+        let p99 = case.record.samples(at, &Filter::of(Metric::LoadLag)).quantile_e4(9_900);
+        if let Some(p99) = p99
+            && worst.is_none_or(|(known, _)| p99.ns() > known.ns())
+        {
+            worst = Some((p99, &span.name));
+        }
+    }
+    let tripped = limit > 0 && worst.is_some_and(|(p99, _)| p99.ns() > limit);
+    let shows = worst.map_or_else(
+        || "no sample".to_owned(),
+        |(p99, window)| {
+            let (ms, most) = (p99.ns() as f64 / 1e6, limit as f64 / 1e6);
+            format!("lag p99 {ms:.2} ms in {window}, at most {most:.2} ms")
+        },
+    );
+    guard("lag_p99", tripped, shows, Reason::GeneratorSaturated)
+}
+
+fn offered(case: &Case<'_>) -> GuardResult {
+    let mut all = storm_record::slices::SliceCounts::default();
+    for (at, _) in case.spans().filter(|(_, span)| MEASURED.contains(&span.window)) {
+        all.add(&case.record.counts(at));
+    }
+    let share = if all.offered == 0 { 1.0 } else { ratio(all.fired, all.offered) };
+    let shows = format!(
+        "{} of {} fired ({:.3} %, at least 99.9 %), {} dropped",
+        all.fired,
+        all.offered,
+        share * 100.0,
+        all.dropped
+    );
+    guard("offered", share < OFFERED || all.dropped > 0, shows, Reason::GeneratorSaturated)
+}
+
+fn cpu(case: &Case<'_>) -> GuardResult {
+    let mut worst = (0.0, String::new());
+    let mut running: std::collections::BTreeMap<&str, Vec<f64>> = std::collections::BTreeMap::new();
+    let measured = |at_ns: u64| {
+        case.record.facts.window_at(at_ns).is_some_and(|span| MEASURED.contains(&span.window))
+    };
+    for pair in case.record.facts.cpu.windows(2).filter(|pair| measured(pair[1].at_ns)) {
+        let elapsed = pair[1].at_ns.saturating_sub(pair[0].at_ns).max(1) as f64;
+        for (thread, after) in
+            pair[1].threads.iter().filter(|(thread, _)| thread.starts_with("storm-"))
+        {
+            let before = pair[0].threads.get(thread).copied().unwrap_or(0);
+            let shares = running.entry(thread).or_default();
+            shares.push(after.saturating_sub(before) as f64 / elapsed);
+            if let [.., a, b, c] = shares[..] {
+                let least = a.min(b).min(c);
+                if least > worst.0 {
+                    worst = (least, thread.clone());
+                }
+            }
+        }
+    }
+    let shows = format!(
+        "busiest {} at {:.0} % of a core for three looks, at most 85 %",
+        worst.1,
+        worst.0 * 100.0
+    );
+    guard("generator_cpu", worst.0 > CPU, shows, Reason::GeneratorSaturated)
+}
+
+fn memory(case: &Case<'_>) -> Option<GuardResult> {
+    let (_, span) = case.windows(Window::Steady).next()?;
+    let rows: Vec<_> = case
+        .record
+        .facts
+        .memory
+        .iter()
+        .filter(|row| (span.from_ns..=span.to_ns).contains(&row.at_ns))
+        .collect();
+    let (first, last) = (rows.first()?, rows.last()?);
+    let len = last.at_ns.saturating_sub(first.at_ns);
+    if len < MEMORY_SPAN_NS {
+        return None;
+    }
+    let growth = last.resident as f64 / first.resident.max(1) as f64 - 1.0;
+    let a_minute = growth / (len as f64 / 60e9);
+    let shows = format!(
+        "{:+.2} % a minute, at most 1 %; system and generator share the process",
+        a_minute * 100.0
+    );
+    let mut guard = guard("memory", a_minute > MEMORY, shows, Reason::GeneratorSaturated);
+    // The system under test lives in the same process, so its growth must not excuse it.
+    guard.counts_for_generator = false;
+    Some(guard)
+}
+
+fn clock(case: &Case<'_>) -> GuardResult {
+    let negative: u64 = case.record.slices.iter().map(|slice| slice.counts.clock_negative).sum();
+    guard(
+        "clock",
+        negative > 0,
+        format!("{negative} negative samples, at most 0"),
+        Reason::ClockUnbounded,
+    )
+}
+
+fn unknown(case: &Case<'_>) -> GuardResult {
+    let share = case.survey.unknown_share();
+    let shows = format!("{:.3} % of the sends have no answer, at most 5 %", share * 100.0);
+    let mut guard = guard("unknown", share > UNKNOWN, shows, Reason::TooFewSamples);
+    guard.counts_for_generator = false;
+    guard
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use storm_record::facts::{CpuList, MemoryFact};
+
+    use crate::kit::{Judged, Kit, judged};
+    use crate::verdict::Reason;
+
+    const S: u64 = 1_000_000_000;
+
+    fn tripped(report: &Judged) -> Vec<&str> {
+        let guards = report.0.guards.iter();
+        guards.filter(|guard| guard.tripped).map(|guard| guard.name.as_str()).collect()
+    }
+
+    /// A thread of the generator is busy for so many per cent of each second from 4 s on.
+    fn busy(kit: &mut Kit, percent: u64, seconds: u64) {
+        for second in 0..=seconds {
+            let threads =
+                BTreeMap::from([("storm-shard-0".to_owned(), second * S / 100 * percent)]);
+            kit.record.facts.cpu.push(CpuList { at_ns: (4 + second) * S, threads });
+        }
+    }
+
+    #[test]
+    fn a_clean_run_trips_nothing() {
+        let mut kit = Kit::clean();
+        busy(&mut kit, 84, 5);
+        assert!(tripped(&judged(&kit)).is_empty());
+    }
+
+    #[test]
+    fn late_starts_are_the_generators_limit() {
+        let mut kit = Kit::clean();
+        kit.record.promises.lag_p99_ns = 50_000;
+        let report = judged(&kit);
+        assert_eq!(tripped(&report), ["lag_p99"]);
+        report.is_unsettled_by("Z1", Reason::GeneratorSaturated);
+    }
+
+    #[test]
+    fn intents_that_were_not_fired_are_the_generators_limit() {
+        let mut kit = Kit::clean();
+        kit.record.slices[4].counts.fired -= 20;
+        let report = judged(&kit);
+        assert_eq!(tripped(&report), ["offered"]);
+        report.is_unsettled_by("Z1", Reason::GeneratorSaturated);
+    }
+
+    #[test]
+    fn a_thread_of_the_generator_may_be_busy_for_two_looks_and_not_for_three() {
+        for (looks, trips) in [(2, false), (3, true)] {
+            let mut kit = Kit::clean();
+            busy(&mut kit, 95, looks);
+            assert_eq!(tripped(&judged(&kit)).contains(&"generator_cpu"), trips, "{looks} looks");
+        }
+    }
+
+    #[test]
+    fn time_that_runs_backwards_trips_the_clock() {
+        let mut kit = Kit::clean();
+        kit.record.slices[3].counts.clock_negative = 1;
+        assert_eq!(tripped(&judged(&kit)), ["clock"]);
+    }
+
+    #[test]
+    fn memory_that_grows_is_said_and_excuses_nothing() {
+        let mut kit = Kit::clean();
+        kit.record.facts.windows[1].to_ns = 70 * S;
+        for (at_ns, resident) in [(3 * S, 100_000_000), (68 * S, 103_000_000)] {
+            kit.record.facts.memory.push(MemoryFact { at_ns, resident });
+        }
+        let report = judged(&kit);
+        assert_eq!(tripped(&report), ["memory"]);
+        assert!(!report.0.reasons.contains(&Reason::GeneratorSaturated));
+    }
+
+    #[test]
+    fn sends_without_answer_are_said_and_weaken_no_loss() {
+        let mut kit = Kit::clean();
+        let stream = &mut kit.record.ledger.streams_mut()[0];
+        for k in 0..stream.end / 5 {
+            stream.outcome.clear(k, 0);
+        }
+        let report = judged(&kit);
+        assert_eq!(tripped(&report), ["unknown"]);
+        assert!(report.finding("M1").weak[0].contains("have no answer"));
+        assert!(!report.0.reasons.contains(&Reason::GeneratorSaturated));
+    }
+}

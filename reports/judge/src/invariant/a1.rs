@@ -1,0 +1,348 @@
+//! A1: no amplification.
+#![expect(clippy::cast_precision_loss, reason = "counters of a run are far below 2^52")]
+use std::collections::BTreeMap;
+
+use storm_record::control::ControlWindow;
+use storm_record::ledger::row::DelayRule;
+use storm_record::promises::ControlWanted;
+use storm_workload::plan::Window;
+
+use crate::case::Case;
+use crate::control::{agrees, increase};
+use crate::finding::Finding;
+use crate::verdict::Reason;
+
+/// Mean over a window, times control.
+const MEAN: f64 = 1.5;
+/// Peak second, times the control's mean.
+const PEAK: f64 = 3.0;
+/// Attempts a common cut, where the server dictates a window.
+const CONNECTS: f64 = 1.5;
+/// Calls for each connection opened, on top of the control's share: one to register, one to renew or take over what the registry
+/// still knows of the device, one to resume its queue. Reconnecting is work that a cut makes by design, and how much of it there
+/// may be is bounded elsewhere: attempts a cut connection by [`connects`], their spread by B2.
+const CALLS_A_CONNECT: u64 = 3;
+/// Ports that a device which connects makes a gateway call.
+const CONNECTING: [&str; 2] = ["registry calls", "relay_queue calls"];
+/// Operations a delivery below which a port is idle and a ratio says nothing.
+const IDLE: f64 = 0.01;
+/// Windows that are compared.
+const HELD: [Window; 3] = [Window::Fault, Window::Heal, Window::Recovery];
+
+/// Whether a counter is one of operations or bytes of the ports this invariant bounds.
+fn bounded(name: &str) -> bool {
+    let of = name.starts_with("port.registry.")
+        || name.starts_with("port.log.")
+        || name.starts_with("port.history.")
+        || name.starts_with("port.relay");
+    of && matches!(name.rsplit('.').next(), Some("calls" | "bytes"))
+}
+
+/// Sums by port and kind: single operations of a port trade places during recovery.
+fn by_port(counters: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (name, value) in counters.iter().filter(|(name, _)| bounded(name)) {
+        let port = name.split('.').nth(1).unwrap_or_default();
+        let kind = name.rsplit('.').next().unwrap_or_default();
+        *sums.entry(format!("{port} {kind}")).or_default() += value;
+    }
+    sums
+}
+
+/// When connections were opened.
+struct Openings(Vec<u64>);
+
+impl Openings {
+    fn of(case: &Case<'_>) -> Self {
+        let mut all: Vec<u64> =
+            case.record.ledger.opened.iter().map(|opened| opened.at_ns).collect();
+        all.sort_unstable();
+        Self(all)
+    }
+
+    /// Calls of a port that connections opened in a span explain.
+    fn explain(&self, port: &str, from_ns: u64, to_ns: u64) -> u64 {
+        if !CONNECTING.contains(&port) {
+            return 0;
+        }
+        let before = |at_ns: u64| self.0.partition_point(|opened| *opened < at_ns) as u64;
+        CALLS_A_CONNECT * (before(to_ns) - before(from_ns))
+    }
+}
+
+fn a_unit(value: u64, units: u64) -> f64 {
+    value as f64 / units.max(1) as f64
+}
+
+pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
+    let record = case.record;
+    if record.promises.control == ControlWanted::None {
+        return finding.not_applicable("no control run is asked for");
+    }
+    let mut finding = finding;
+    let Some(control) = &record.control else {
+        finding.unless_convicted(Reason::NoControl);
+        return finding;
+    };
+    if let Err(why) = agrees(case) {
+        finding.basis.push(why);
+        finding.unless_convicted(Reason::ControlMismatch);
+        return finding;
+    }
+    let held: Vec<&ControlWindow> =
+        control.windows.iter().filter(|window| HELD.contains(&window.window)).collect();
+    let (mut deliveries, mut sends, mut attempts, mut counters) = (0, 0, 0, BTreeMap::new());
+    for window in &held {
+        deliveries += window.deliveries;
+        sends += window.sends;
+        attempts += window.attempts;
+        for (name, value) in &window.counters {
+            *counters.entry(name.clone()).or_default() += value;
+        }
+    }
+    let usual = by_port(&counters);
+    let spans: Vec<_> = case.spans().filter(|(_, span)| HELD.contains(&span.window)).collect();
+    let (Some((_, first)), Some((_, last))) = (spans.first(), spans.last()) else {
+        return finding.not_applicable("no window beside the steady one");
+    };
+    let mine =
+        spans.iter().fold(storm_record::slices::SliceCounts::default(), |mut all, (at, _)| {
+            all.add(&record.counts(*at));
+            all
+        });
+    let now = by_port(&increase(&record.facts.counters, first.from_ns, last.to_ns));
+    let openings = Openings::of(case);
+    for (port, usual) in &usual {
+        let usual = a_unit(*usual, deliveries);
+        if usual < IDLE {
+            continue;
+        }
+        finding.cases += 1;
+        let explained = openings.explain(port, first.from_ns, last.to_ns);
+        let calls = now.get(port).copied().unwrap_or(0);
+        let mean = a_unit(calls.saturating_sub(explained), mine.delivered);
+        if mean > MEAN * usual {
+            finding.violation(|| {
+                let what = format!(
+                    "{port}: {mean:.3} a delivery{}, control {usual:.3}, at most {MEAN} times that",
+                    beside(explained)
+                );
+                case.violation(what, None, Some(first.from_ns))
+            });
+        }
+        // Peaks are compared a second, not a delivery: in an outage there is none.
+        let seconds = held.iter().map(|window| window.len_ns).sum::<u64>() as f64 / 1e9;
+        let usual_rate = usual * deliveries as f64 / seconds.max(1.0);
+        let peak = peak(case, port, &openings, (first.from_ns, last.to_ns));
+        if let Some(Peak { at_ns, rate, explained }) = peak
+            && rate > PEAK * usual_rate
+        {
+            finding.violation(|| {
+                let what = format!(
+                    "{port}: {rate:.0} in one second{}, control {usual_rate:.0}, at most {PEAK} times that",
+                    beside(explained)
+                );
+                case.violation(what, None, Some(at_ns))
+            });
+        }
+    }
+    let (usual, mean) = (a_unit(attempts, sends), a_unit(mine.attempts, mine.written));
+    if sends > 0 && mine.written > 0 {
+        finding.cases += 1;
+        finding.basis.push(format!("{mean:.3} attempts a send, control {usual:.3}"));
+        // An outage that outlasts the retry timer has the client send again by its own policy; its file says how often.
+        let most = case.bound("attempts_a_send", MEAN);
+        if mean > most * usual.max(1.0) {
+            finding.violation(|| {
+                let what = format!(
+                    "{mean:.3} attempts a send, control {usual:.3}, at most {most} times that"
+                );
+                case.violation(what, None, Some(first.from_ns))
+            });
+        }
+    }
+    connects(case, &mut finding);
+    finding.closed()
+}
+
+/// What was left out of a figure, in words.
+fn beside(explained: u64) -> String {
+    if explained == 0 {
+        return String::new();
+    }
+    format!(" beside {explained} for the connections opened")
+}
+
+/// The busiest second of a port.
+struct Peak {
+    at_ns: u64,
+    /// Operations a second that connections do not explain.
+    rate: f64,
+    /// Those that they do, over the looks.
+    explained: u64,
+}
+
+/// The busiest second of a port, smoothed over three looks since they are not exactly a second apart.
+fn peak(
+    case: &Case<'_>,
+    port: &str,
+    openings: &Openings,
+    (from_ns, to_ns): (u64, u64),
+) -> Option<Peak> {
+    let looks: Vec<_> = case
+        .record
+        .facts
+        .counters
+        .iter()
+        .filter(|list| (from_ns..=to_ns).contains(&list.at_ns))
+        .collect();
+    let mut best: Option<Peak> = None;
+    for pair in looks.windows(4) {
+        let (first, last) = (pair[0], pair[3]);
+        let value = |list: &storm_record::facts::CounterList| {
+            by_port(&list.counters).get(port).copied().unwrap_or(0)
+        };
+        let seconds = (last.at_ns - first.at_ns) as f64 / 1e9;
+        let explained = openings.explain(port, first.at_ns, last.at_ns);
+        let rose = value(last).saturating_sub(value(first)).saturating_sub(explained);
+        let rate = rose as f64 / seconds.max(0.001);
+        if best.as_ref().is_none_or(|known| rate > known.rate) {
+            best = Some(Peak { at_ns: last.at_ns, rate, explained });
+        }
+    }
+    best
+}
+
+/// Attempts for each connection that was cut and found a window dictated.
+fn connects(case: &Case<'_>, finding: &mut Finding) {
+    let attempts = &case.record.ledger.attempts;
+    let cut =
+        attempts.iter().filter(|attempt| matches!(attempt.rule, DelayRule::Window(_))).count();
+    let again = attempts.iter().filter(|attempt| attempt.rule == DelayRule::Backoff).count();
+    if cut < crate::synchrony::ATTEMPTS_MIN {
+        return;
+    }
+    finding.cases += 1;
+    let mean = (cut + again) as f64 / cut as f64;
+    finding.basis.push(format!("{mean:.2} attempts a cut connection"));
+    let most = case.bound("connects_a_cut", CONNECTS);
+    // Where nodes are gone or refuse by admission, the backoff's own envelope bounds attempts, not this.
+    let refused = case
+        .record
+        .facts
+        .faults
+        .iter()
+        .any(|log| log.kind.is_some_and(storm_record::facts::FaultKind::stops_node));
+    if mean > most && !refused {
+        finding.violation(|| {
+            let what = format!("{mean:.2} attempts a cut connection, at most {most:.2}");
+            case.violation(what, None, None)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storm_record::ledger::row::DelayRule;
+
+    use crate::control::summarise;
+    use crate::finding::Outcome;
+    use crate::kit::{Kit, attempt, judged};
+
+    const S: u64 = 1_000_000_000;
+    /// Calls a second that a quiet system makes.
+    const QUIET: u64 = 10;
+
+    /// A run and a control run that register and resume so many times a second.
+    fn connecting() -> Kit {
+        let mut kit = Kit::with_recovery();
+        for port in ["registry.register", "relay_queue.resume"] {
+            add(&mut kit, port, |at_ns| at_ns / S * QUIET);
+        }
+        kit.record.control = Some(summarise(&kit.record));
+        kit
+    }
+
+    /// Adds calls to a port, by the instant up to which they are counted.
+    fn add(kit: &mut Kit, port: &str, calls: impl Fn(u64) -> u64) {
+        for list in &mut kit.record.facts.counters {
+            *list.counters.entry(format!("port.{port}.calls")).or_default() += calls(list.at_ns);
+        }
+    }
+
+    /// Every device goes and comes back.
+    fn all_reconnect(kit: &mut Kit, at_ns: u64) -> u64 {
+        let devices: Vec<u32> =
+            kit.record.ledger.opened.iter().map(|opened| opened.device).collect();
+        for device in &devices {
+            kit.reconnect(*device, at_ns, at_ns + S / 10);
+        }
+        devices.len() as u64
+    }
+
+    #[test]
+    fn operations_that_grow_against_control_are_convicted() {
+        let mut kit = Kit::with_recovery();
+        let mut extra = 0;
+        for list in kit.record.facts.counters.iter_mut().filter(|list| list.at_ns > 6 * S) {
+            extra += 500;
+            *list.counters.get_mut("port.log.append.calls").unwrap() += extra;
+        }
+        judged(&kit).only_fails("A1");
+    }
+
+    #[test]
+    fn devices_that_come_back_may_register_and_resume() {
+        let mut kit = connecting();
+        let devices = all_reconnect(&mut kit, 8 * S);
+        assert!(devices * 3 / 3 > 2 * QUIET, "so many that it would be a peak");
+        for port in ["registry.register", "relay_queue.resume"] {
+            add(&mut kit, port, |at_ns| if at_ns > 8 * S { 3 * devices } else { 0 });
+        }
+        judged(&kit).passes();
+    }
+
+    #[test]
+    fn the_same_growth_without_a_connection_is_convicted() {
+        for port in ["registry.register", "relay_queue.resume"] {
+            let mut kit = connecting();
+            let devices = kit.record.ledger.opened.len() as u64;
+            add(&mut kit, port, |at_ns| if at_ns > 8 * S { 3 * devices } else { 0 });
+            judged(&kit).only_fails("A1");
+        }
+    }
+
+    #[test]
+    fn connections_explain_calls_when_they_are_opened_and_at_no_other_time() {
+        let mut kit = connecting();
+        let devices = all_reconnect(&mut kit, 11 * S);
+        add(&mut kit, "registry.register", |at_ns| if at_ns > 7 * S { 3 * devices } else { 0 });
+        let report = judged(&kit);
+        report.only_fails("A1");
+        assert!(report.finding("A1").evidence[0].what.contains("in one second"));
+    }
+
+    #[test]
+    fn connections_explain_no_calls_of_other_ports() {
+        let mut kit = connecting();
+        let devices = all_reconnect(&mut kit, 8 * S);
+        add(&mut kit, "log.append", |at_ns| if at_ns > 8 * S { 30 * devices } else { 0 });
+        judged(&kit).only_fails("A1");
+    }
+
+    #[test]
+    fn attempts_a_cut_connection_stay_bounded() {
+        let mut kit = connecting();
+        let rule = DelayRule::Window(S);
+        let spread = |device: u32| u64::from(device) % 100 * (S / 100);
+        for device in 1_000..1_200 {
+            kit.record.ledger.attempts.push(attempt(device, 1, 8 * S, spread(device), rule));
+        }
+        judged(&kit).passes();
+        for device in 1_000..1_200 {
+            let again = attempt(device, 2, 9 * S, spread(device), DelayRule::Backoff);
+            kit.record.ledger.attempts.push(again);
+        }
+        assert_eq!(judged(&kit).finding("A1").outcome, Outcome::Fail);
+    }
+}

@@ -1,0 +1,125 @@
+//! M9: the relay is exact.
+use storm_record::facts::SystemWhat;
+use storm_record::ledger::row::{ResumeOutcome, Row};
+
+use crate::case::Case;
+use crate::finding::{Finding, Outcome};
+use crate::verdict::Reason;
+
+pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
+    let ledger = &case.record.ledger;
+    let facts = &case.record.facts;
+    let counts = ledger.counts();
+    let mut finding = finding.cases(counts.delivered + counts.opened).basis(format!(
+        "resumes: {} ok, {} rebased, {} new, {} gap; {} from history, {} unannounced",
+        counts.resume_ok,
+        counts.resume_rebased,
+        counts.resume_new,
+        counts.resume_gap,
+        counts.backfilled,
+        counts.unannounced
+    ));
+    for row in &ledger.rows {
+        match row {
+            Row::DseqHole { device, expected, got, at_ns, .. } => finding.violation(|| {
+                let what = format!(
+                    "queue position {got} came where {expected} was due, and no skip was named"
+                );
+                case.violation(what, Some(*device), Some(*at_ns))
+            }),
+            Row::Backfill { n, device, cseq, at_ns, .. } => finding.violation(|| {
+                let what = format!(
+                    "cseq {cseq} had to be fetched from history although no loss was announced"
+                );
+                case.slice_of_number(what, *n, Some(*device), *at_ns)
+            }),
+            _ => {}
+        }
+    }
+    let rows = counts.dseq_hole + counts.unannounced;
+    finding.violations(
+        rows.saturating_sub(finding.violations),
+        "holes and unannounced back-fills beyond the rows kept",
+    );
+    let certain = finding.outcome == Outcome::Fail;
+    let events_lost = facts.system.iter().any(|fact| fact.what == SystemWhat::EventsLost);
+    for opened in &ledger.opened {
+        let announced = |fact: &&storm_record::facts::SystemFact| {
+            matches!(fact.what, SystemWhat::FloorRaised(device) if device == opened.device)
+                && fact.at_ns <= opened.at_ns + 1_000_000_000
+        };
+        let denied = matches!(opened.resume, ResumeOutcome::New | ResumeOutcome::Gap);
+        if denied
+            && let Some((epoch, dseq)) = opened.offered
+            && !facts.system.iter().any(|fact| announced(&fact))
+        {
+            finding.violation(|| {
+                let outcome = if opened.resume == ResumeOutcome::New { "new" } else { "gap" };
+                let what = format!(
+                    "cursor {epoch}.{dseq} was answered `{outcome}` although no queue lost content"
+                );
+                case.violation(what, Some(opened.device), Some(opened.at_ns))
+            });
+        }
+    }
+    if events_lost && !certain && finding.outcome == Outcome::Fail {
+        // The announcement may be among the events that were lost.
+        finding.outcome = Outcome::Inconclusive;
+        finding.reason = Some(Reason::ObserverLost);
+        return finding;
+    }
+    if !case.read() {
+        finding.unless_convicted(Reason::NoFinalPhase);
+        return finding;
+    }
+    let last = facts.queues.iter().filter(|list| list.last);
+    let mut looked = 0;
+    for list in last {
+        looked += list.looked;
+        for queue in &list.queues {
+            finding.violation(|| {
+                let what = format!(
+                    "{} items left in the queue after the drain, the oldest {} ms old",
+                    queue.items, queue.oldest_ms
+                );
+                case.violation(what, Some(queue.device), Some(list.at_ns))
+            });
+        }
+    }
+    if looked == 0 {
+        finding.unless_convicted(Reason::NoFinalPhase);
+    }
+    finding.closed()
+}
+
+#[cfg(test)]
+mod tests {
+    use storm_record::facts::QueueSeen;
+    use storm_record::ledger::row::ResumeOutcome;
+
+    use crate::kit::{Kit, judged};
+
+    #[test]
+    fn a_jump_in_the_queue_is_convicted() {
+        let mut kit = Kit::clean();
+        kit.record.ledger.dseq_hole(1, 1, 5, 7, 2_000_000_000);
+        judged(&kit).only_fails("M9");
+    }
+
+    #[test]
+    fn a_valid_cursor_that_is_denied_is_convicted() {
+        let mut kit = Kit::clean();
+        let opened = &mut kit.record.ledger.opened[3];
+        opened.offered = Some((1, 9));
+        opened.resume = ResumeOutcome::Gap;
+        judged(&kit).only_fails("M9");
+    }
+
+    #[test]
+    fn a_queue_that_is_not_empty_at_the_end_is_convicted() {
+        let mut kit = Kit::clean();
+        let last = kit.record.facts.queues.last_mut().unwrap();
+        last.queues.push(QueueSeen { device: 2, items: 3, oldest_ms: 10 });
+        judged(&kit).only_fails("M9");
+    }
+}

@@ -1,0 +1,120 @@
+//! S1: one live connection a device, on a leased node.
+use storm_record::facts::LeaseList;
+use storm_record::ledger::ACTIVITY_NS;
+use storm_record::ledger::row::Row;
+
+use crate::case::Case;
+use crate::finding::Finding;
+
+pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
+    let ledger = &case.record.ledger;
+    let counts = ledger.counts();
+    let mut finding = finding.cases(counts.surfaced).basis(format!(
+        "{} frames of older connections discarded by devices",
+        counts.old_epoch_discarded
+    ));
+    for row in &ledger.rows {
+        if let Row::OldEpoch { device, epoch, highest, at_ns } = row {
+            finding.violation(|| {
+                let what =
+                    format!("surfaced under connection epoch {epoch} while {highest} was known");
+                case.violation(what, Some(*device), Some(*at_ns))
+            });
+        }
+    }
+    finding.violations(
+        counts.old_epoch.saturating_sub(finding.violations),
+        "surfacings under old epochs beyond the rows kept",
+    );
+    for activity in ledger.nodes() {
+        for (from_ns, to_ns) in unleased(&case.record.facts.leases, &activity.node) {
+            let first = (from_ns + case.bounds.on_its_way_ns()).div_ceil(ACTIVITY_NS);
+            let last = to_ns / ACTIVITY_NS;
+            let steps = (first..last).filter_map(|step| {
+                Some((step, activity.surfaced.get(usize::try_from(step).ok()?)?))
+            });
+            let sent: Vec<(u64, u32)> = steps
+                .filter(|(_, count)| **count > 0)
+                .map(|(step, count)| (step, *count))
+                .collect();
+            if let Some((step, _)) = sent.first() {
+                let total: u64 = sent.iter().map(|(_, count)| u64::from(*count)).sum();
+                finding.violation(|| {
+                    let what = format!(
+                        "{} delivered {total} messages without a lease, which had ended at {} ms",
+                        activity.node,
+                        from_ns / 1_000_000
+                    );
+                    case.violation(what, None, Some(step * ACTIVITY_NS))
+                });
+            }
+        }
+    }
+    finding.closed()
+}
+
+/// Spans in which a node surely had no lease: from the end of the last one seen to the last look that showed none.
+fn unleased(lists: &[LeaseList], node: &str) -> Vec<(u64, u64)> {
+    let mut spans = Vec::new();
+    let mut end_ns: Option<u64> = None;
+    let mut bare: Option<(u64, u64)> = None;
+    for list in lists {
+        let left =
+            list.leases.iter().filter(|lease| lease.node == node).map(|lease| lease.left_ms).max();
+        match left.and_then(|left| u64::try_from(left).ok()).filter(|left| *left > 0) {
+            Some(left) => {
+                spans.extend(bare.take());
+                end_ns = Some(list.at_ns + left * 1_000_000);
+            }
+            None => {
+                if let Some(end) = end_ns.filter(|end| *end < list.at_ns) {
+                    bare = Some((end, list.at_ns));
+                }
+            }
+        }
+    }
+    spans.extend(bare);
+    spans
+}
+
+#[cfg(test)]
+mod tests {
+    use storm_record::ledger::row::Row;
+
+    use crate::kit::{Kit, judged};
+
+    #[test]
+    fn a_surfacing_under_an_old_epoch_is_convicted() {
+        let mut kit = Kit::clean();
+        kit.record.ledger.rows.push(Row::OldEpoch { device: 1, epoch: 3, highest: 4, at_ns: 5 });
+        judged(&kit).only_fails("S1");
+    }
+
+    #[test]
+    fn a_node_that_serves_without_its_lease_is_convicted() {
+        let mut kit = Kit::clean();
+        let seen = kit.surfacing(kit.some_number());
+        let node = kit
+            .record
+            .ledger
+            .opened
+            .iter()
+            .find(|opened| opened.device == seen.device)
+            .unwrap()
+            .node
+            .to_string();
+        for list in &mut kit.record.facts.leases {
+            if list.at_ns > 3_000_000_000 && list.at_ns < 12_000_000_000 {
+                list.leases.retain(|lease| lease.node != node);
+            }
+        }
+        judged(&kit).only_fails("S1");
+    }
+
+    #[test]
+    fn a_discarded_frame_is_legal() {
+        let mut kit = Kit::clean();
+        kit.record.ledger.old_epoch_discarded();
+        judged(&kit).passes();
+    }
+}
