@@ -3,7 +3,7 @@
 //! It runs one plan against one system: it begins phases, injects and heals, looks at the system once a second and notes
 //! what it sees as facts. It never judges and never draws.
 //!
-//! - [`file`] experiment files: model, checks, resolution.
+//! - [`mod@file`] experiment files: model, checks, resolution.
 //! - [`runner`] start here: one run through all its phases.
 //! - [`method`] the steps of an experiment: inject, witness, heal.
 //! - [`recovery`] when the recovery watch may end early.

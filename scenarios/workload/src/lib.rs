@@ -11,7 +11,7 @@
 //! - [`metrics`]: the series that a gate can name.
 //! - [`gate`]: one limit on one series, and which limits are impossible.
 //! - [`system`]: the system section.
-//! - [`file`]: the scenario model, `extends`, its checks and its JSON Schema.
+//! - [`mod@file`]: the scenario model, `extends`, its checks and its JSON Schema.
 //! - [`catalog`]: the shipped scenarios, and names against paths.
 //! - [`scale`]: `--scale 0.3` and `--scale ci`.
 //! - [`plan`]: the resolved run: windows, counts, numbers, hash.

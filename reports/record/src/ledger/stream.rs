@@ -7,7 +7,7 @@ use super::plane::{self, Plane};
 pub struct Stream {
     /// One bit: submitted.
     pub submitted: Plane,
-    /// Two bits: [`Outcome`], as (rejected, unknown or accepted) ranks.
+    /// Two bits: `Outcome`, as (rejected, unknown or accepted) ranks.
     pub outcome: Plane,
     /// A bit a slot: surfaced there.
     pub delivered: Plane,
