@@ -114,6 +114,11 @@ impl Load for Drive {
         self.with(|engine| engine.stats().settled(quiet_ns)).unwrap_or(false)
     }
 
+    fn still(&self, quiet: Duration) -> bool {
+        let quiet_ns = u64::try_from(quiet.as_nanos()).unwrap_or(u64::MAX);
+        self.with(|engine| engine.stats().still(quiet_ns)).unwrap_or(false)
+    }
+
     fn accept_gaps(&self) -> Vec<AcceptGap> {
         self.with(Engine::accept_gaps).unwrap_or_default()
     }

@@ -67,6 +67,10 @@ pub trait Load: Send + Sync {
     /// surfacing, every ack sent, and nothing has moved for `quiet`.
     fn settled(&self, quiet: Duration) -> bool;
 
+    /// The same, whatever is still owed: every device is connected and has its backlog, nothing waits for an answer, and nothing
+    /// has moved for `quiet`. What is owed then will not come.
+    fn still(&self, quiet: Duration) -> bool;
+
     /// Longest time without an answer while sends waited, by window and partition, known so far and not yet handed over.
     fn accept_gaps(&self) -> Vec<AcceptGap>;
 }

@@ -61,10 +61,14 @@ impl Judged {
 
     /// Exactly one finding is Fail.
     pub(crate) fn only_fails(&self, id: &str) {
+        self.only_fail(&[id]);
+    }
+
+    pub(crate) fn only_fail(&self, wanted: &[&str]) {
         let failed: Vec<_> =
             self.0.findings.iter().filter(|finding| finding.outcome == Outcome::Fail).collect();
         let ids: Vec<&str> = failed.iter().map(|finding| finding.id.as_str()).collect();
-        assert_eq!(ids, [id], "{failed:#?}");
+        assert_eq!(ids, wanted, "{failed:#?}");
         assert_eq!((self.0.verdict, self.0.exit_code), (Verdict::Fail, 11));
     }
 

@@ -90,8 +90,12 @@ impl Stats {
 
     /// Whether everybody is connected, nothing is owed, waiting or being read, and nothing moved for `quiet_ns`.
     pub fn settled(&self, quiet_ns: u64) -> bool {
+        self.owed == 0 && self.still(quiet_ns)
+    }
+
+    /// The same, whatever is owed.
+    pub fn still(&self, quiet_ns: u64) -> bool {
         self.all_connected()
-            && self.owed == 0
             && self.outbox == 0
             && self.syncing == 0
             && self.in_flight == 0

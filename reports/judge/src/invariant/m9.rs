@@ -1,10 +1,15 @@
 //! M9: the relay is exact.
+use std::collections::BTreeMap;
+
+use chat_protocol::ConvId;
 use storm_record::facts::SystemWhat;
+use storm_record::ledger::Outcome as Sent;
 use storm_record::ledger::row::{ResumeOutcome, Row};
 
 use crate::case::Case;
 use crate::finding::{Finding, Outcome};
 use crate::verdict::Reason;
+use crate::world::{Planned, World};
 
 pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
     let ledger = &case.record.ledger;
@@ -86,10 +91,47 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
             });
         }
     }
+    never_came(case, &mut finding);
     if looked == 0 {
         finding.unless_convicted(Reason::NoFinalPhase);
     }
     finding.closed()
+}
+
+/// Deliveries that are owed, whose messages history holds, and that are in no queue any more: only the relay can have lost them.
+fn never_came(case: &Case<'_>, finding: &mut Finding) {
+    let conv = |planned: &Planned| World::conv(case.world.user_of(planned.sender), planned.to_user);
+    let mut written: BTreeMap<ConvId, u64> = case
+        .survey
+        .lost
+        .first
+        .iter()
+        .filter_map(|(planned, _)| Some((conv(planned)?, 0)))
+        .collect();
+    if written.is_empty() {
+        return;
+    }
+    // Sends without an answer may have taken rows too, so a conversation is clear only if all of them are there.
+    let ledger = &case.record.ledger;
+    for planned in case.world.planned(&case.record.facts) {
+        let took = ledger.was_submitted(planned.n) && ledger.outcome(planned.n) != Sent::Rejected;
+        if took && let Some(count) = conv(&planned).and_then(|conv| written.get_mut(&conv)) {
+            *count += 1;
+        }
+    }
+    for (planned, missing) in &case.survey.lost.first {
+        let Some(conv) = conv(planned) else { continue };
+        let rows = case.record.facts.digests.get(&conv).map_or(0, |history| history.rows);
+        if written.get(&conv).is_none_or(|written| rows < *written) {
+            continue;
+        }
+        for slot in (0..32_u8).filter(|slot| missing >> slot & 1 == 1) {
+            let device = case.world.device_in(planned, slot);
+            finding.violation(|| {
+                case.slice_of("in history, and never came through the relay", planned, device)
+            });
+        }
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +155,14 @@ mod tests {
         opened.offered = Some((1, 9));
         opened.resume = ResumeOutcome::Gap;
         judged(&kit).only_fails("M9");
+    }
+
+    #[test]
+    fn a_delivery_that_history_holds_was_lost_by_the_relay() {
+        let mut kit = Kit::clean();
+        let n = kit.some_number();
+        kit.record.ledger.streams_mut()[0].delivered.clear(n.k, 0);
+        judged(&kit).only_fail(&["M1", "M9"]);
     }
 
     #[test]
