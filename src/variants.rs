@@ -15,6 +15,8 @@ pub struct Variant {
     pub seen_in: &'static str,
     /// The shipped experiment that shows it.
     pub experiment: &'static str,
+    /// The arm of it, where the experiment as it stands gives the bug too little time.
+    pub arm: Option<&'static str>,
     /// The invariant that must break.
     pub convicted_by: &'static str,
 }
@@ -25,7 +27,21 @@ const fn variant(
     seen_in: &'static str,
     [experiment, convicted_by]: [&'static str; 2],
 ) -> Variant {
-    Variant { name, does, seen_in, experiment, convicted_by }
+    Variant { name, does, seen_in, experiment, arm: None, convicted_by }
+}
+
+impl Variant {
+    const fn in_arm(self, arm: &'static str) -> Self {
+        Self { arm: Some(arm), ..self }
+    }
+
+    /// The experiment as it is written behind `run`.
+    pub fn place(&self) -> String {
+        self.arm.map_or_else(
+            || self.experiment.to_owned(),
+            |arm| format!("{} --arm {arm}", self.experiment),
+        )
+    }
 }
 
 /// All variants, by name.
@@ -47,7 +63,8 @@ pub const VARIANTS: &[Variant] = &[
         "pushes to the socket first and stores only what has no live route",
         "the reference system's literal flow",
         ["gateway-kill", "M9"],
-    ),
+    )
+    .in_arm("silent"),
     variant(
         "delivery.trim_on_write",
         "deletes a queue item when it is written to the socket, before the device acknowledged it",
@@ -113,7 +130,8 @@ pub const VARIANTS: &[Variant] = &[
         "routes outlive their node: no lease, no sweep",
         "MongooseIM#406, #428, #4463, Rocket.Chat#27145, phoenix#2306",
         ["gateway-kill", "S2"],
-    ),
+    )
+    .in_arm("silent"),
     variant(
         "sessions.no_self_fence",
         "a gateway that cannot renew its lease goes on serving",

@@ -108,9 +108,7 @@ fn lines(topic: Topic) -> Result<Vec<Line>, Edge> {
             .collect(),
         Topic::Variants => VARIANTS
             .iter()
-            .map(|v| {
-                Line::new(v.name, format!("{} ({}, {})", v.does, v.experiment, v.convicted_by))
-            })
+            .map(|v| Line::new(v.name, format!("{} ({}, {})", v.does, v.place(), v.convicted_by)))
             .collect(),
         Topic::Runs => {
             runs::stored()?.into_iter().map(|run| Line::new(run.id, run.verdict)).collect()

@@ -83,7 +83,7 @@ pub fn all() -> Vec<Meaning> {
     let variants = VARIANTS.iter().map(|variant| {
         Meaning::new("known-bad variant", variant.name, variant.does)
             .with("seen in", variant.seen_in)
-            .with("experiment", variant.experiment)
+            .with("experiment", variant.place())
             .with("convicted by", variant.convicted_by)
     });
     let terms = glossary::terms().into_iter().map(|term| {
