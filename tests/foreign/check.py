@@ -159,6 +159,10 @@ def mistakes_end_with_their_code(entry, stranger):
     connection_ends(entry, 4500, text("hello", {**ok, "proto": 2}))
 
 
+def goodbye_is_answered(entry, stranger):
+    connection_ends(entry, 1000, (8, b"\x03\xe8"), after_hello=stranger)
+
+
 def newer_connection_displaces(entry, other, old):
     new = Chat(*host_port(other), STRANGER, 0, None)
     try:
@@ -207,6 +211,8 @@ def main(arguments):
         print("a newer connection displaced the older one")
         mistakes_end_with_their_code(entry, stranger)
         print("every mistake ended with its close code")
+        goodbye_is_answered(entry, stranger)
+        print("a close frame was answered with one")
     except (Closed, OSError, TimeoutError, Wrong) as error:
         print(f"error: {error or type(error).__name__}", file=sys.stderr)
         return 1

@@ -69,7 +69,10 @@ fn page_of_variants_is_fresh() {
                 name,
                 cell(&v["does"]),
                 cell(&v["seen_in"]),
-                cell(&v["experiment"]),
+                v["arm"].as_str().map_or_else(
+                    || cell(&v["experiment"]),
+                    |arm| format!("{} --arm {arm}", cell(&v["experiment"])),
+                ),
                 cell(&v["convicted_by"]),
             ]
         })
