@@ -94,12 +94,19 @@ impl Linked {
         assert_eq!(&bytes, b"again");
     }
 
-    /// The link dialled last ends.
+    /// The link dialled last ends, and with it the last one open.
     pub(crate) async fn newest_is_cut(&self) {
         let mut links = self.links.lock().await;
         let (client, _) = links.last_mut().unwrap();
         // A reset is an error and a close is no byte: either way nothing comes.
         assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        // The proxy counts an end once its sockets are gone, which the client saw first.
+        let counted = async {
+            while self.open_links() != 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), counted).await.unwrap();
     }
 
     pub(crate) fn open_links(&self) -> u64 {
