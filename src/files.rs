@@ -29,6 +29,14 @@ impl Resolved {
         }
     }
 
+    /// File descriptors that faults need besides those of the load.
+    pub fn descriptors_of_faults(&self) -> u64 {
+        match self {
+            Self::Scenario(_) => 0,
+            Self::Experiment(experiment) => experiment.descriptors(),
+        }
+    }
+
     /// The name of the file.
     pub fn name(&self) -> &str {
         match self {

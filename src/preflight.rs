@@ -2,16 +2,16 @@
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use storm_workload::Plan;
 
 use crate::exit::Edge;
+use crate::files::Resolved;
 
 /// Free disk below which no run is started.
 const DISK_NEEDED: u64 = 1 << 30;
 
 /// Refuses a plan that needs more descriptors than this process may have.
-pub fn descriptors(plan: &Plan) -> Result<(), Edge> {
-    let needed = plan.estimates().descriptors;
+pub fn descriptors(resolved: &Resolved) -> Result<(), Edge> {
+    let needed = resolved.plan().estimates().descriptors + resolved.descriptors_of_faults();
     // A tenth stays free for what no estimate sees.
     let wanted = needed.saturating_add(needed / 10);
     match getrlimit(Resource::Nofile).maximum {

@@ -57,7 +57,7 @@ pub fn run(wish: &Wish<'_>, output: &Output, signals: &Signals) -> Result<Exit, 
 /// The same, with the report in the hand of the caller.
 pub fn judged(wish: &Wish<'_>, output: &Output, signals: &Signals) -> Result<Report, Edge> {
     let plan = wish.resolved.plan();
-    preflight::descriptors(plan)?;
+    preflight::descriptors(wish.resolved)?;
     preflight::raise_descriptors()?;
     // Before there is a folder, so that a run that could not start leaves nothing behind.
     preflight_ports(&system::config(plan, Path::new(""), 0)?)?;

@@ -44,7 +44,7 @@ pub(crate) fn plan(args: &PlanArgs, output: &Output) -> Result<Exit, Edge> {
             output.data(&format!("{}{method}", plan.summary()))?;
         }
     }
-    preflight::descriptors(plan)?;
+    preflight::descriptors(&resolved)?;
     Ok(Exit::Pass)
 }
 

@@ -17,9 +17,9 @@ pub struct FaultWord {
 pub const FAULTS: &[FaultWord] = &[
     FaultWord {
         name: "black-hole",
-        does: "open links of some devices go silent in one or both directions, and no side is told; links made later are sound",
-        witness: "links silent for longer than a ping, bytes held in the proxy",
-        undo: "the links carry bytes again; what was held arrives, or the links are reset",
+        does: "open links of some devices go silent in one or both directions; no side is told, or with `told: device` the device alone; links made later are sound",
+        witness: "links stalled with bytes held in the proxy; with `told: device` the devices' ends reset as well",
+        undo: "the links carry bytes again and what was held arrives; where the device was told, the node's end is reset",
     },
     FaultWord {
         name: "broker-kill",

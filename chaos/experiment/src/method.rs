@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use storm_faults::spec::{FaultSpec, KillHow};
+use storm_faults::spec::{FaultSpec, KillHow, Told};
 use storm_faults::{
     Bed, Blast, DeviceBlast, Fault as _, HEAL_WAIT, HealGuard, Step, Targets, Witness,
 };
@@ -97,11 +97,12 @@ impl<'a> Method<'a> {
 
     fn took_hold(&self, ordinal: u32, step: &ResolvedStep, guard: &HealGuard) {
         let targets = self.targets(guard);
+        let began_ns = self.ns_of(guard.began_at());
         let undo = format!("{} of {}", guard.fault(), guard.targets());
         self.mark(
             ordinal,
             &step.id,
-            FaultMark::Injected { kind: kind(&step.fault), targets, undo },
+            FaultMark::Injected { kind: kind(&step.fault), targets, undo, began_ns },
         );
     }
 
@@ -149,10 +150,7 @@ impl<'a> Method<'a> {
         let mark = match witness {
             Witness::Bites(list) => FaultMark::Witnessed(evidence(list)),
             Witness::Missed(list) => FaultMark::Missed(evidence(list)),
-            Witness::Lapsed { since, .. } => {
-                let ago = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                FaultMark::Lapsed(self.load.now_ns().saturating_sub(ago))
-            }
+            Witness::Lapsed { since, .. } => FaultMark::Lapsed(self.ns_of(*since)),
         };
         self.mark(ordinal, step, mark);
     }
@@ -249,6 +247,12 @@ impl<'a> Method<'a> {
         targets
     }
 
+    /// An instant that is over, in nanoseconds since the run's start.
+    fn ns_of(&self, instant: Instant) -> u64 {
+        let ago = u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.load.now_ns().saturating_sub(ago)
+    }
+
     fn mark(&self, ordinal: u32, step: &str, mark: FaultMark) {
         let note =
             FaultNote { step: step.to_owned(), fault: ordinal, mark, at_ns: self.load.now_ns() };
@@ -288,6 +292,7 @@ pub fn kind(fault: &FaultSpec) -> FaultKind {
         FaultSpec::Kill(_) => FaultKind::Kill,
         FaultSpec::Drain(_) => FaultKind::Drain,
         FaultSpec::Pause(_) => FaultKind::Pause,
+        FaultSpec::BlackHole(hole) if hole.told == Told::Device => FaultKind::BlackHoleTold,
         FaultSpec::BlackHole(_) => FaultKind::BlackHole,
         FaultSpec::Reset(_) => FaultKind::Reset,
         FaultSpec::CutAll(_) => FaultKind::CutAll,

@@ -318,6 +318,7 @@ mod tests {
     use crate::spec::{
         BlackHole, BrokerKill, BrokerSelector, BrokerSlow, ConsumerPause, CutAll, Direction, Drain,
         Group, Kill, KillHow, NodeRole, Partition, Pause, Port, PortSlow, Reset, Rolling, SlowLink,
+        Told,
     };
 
     /// One of each, in catalogue order.
@@ -329,7 +330,7 @@ mod tests {
             FaultSpec::Kill(Kill { node: node.clone(), how: KillHow::Process }),
             FaultSpec::Drain(Drain { node: node.clone() }),
             FaultSpec::Pause(Pause { node: node.clone() }),
-            FaultSpec::BlackHole(BlackHole { devices, direction }),
+            FaultSpec::BlackHole(BlackHole { devices, direction, told: Told::Nobody }),
             FaultSpec::Reset(Reset { devices }),
             FaultSpec::CutAll(CutAll { devices }),
             FaultSpec::SlowLink(SlowLink { devices, latency: delay, jitter: Time(0), direction }),

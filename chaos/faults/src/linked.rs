@@ -76,6 +76,12 @@ impl Linked {
         }
     }
 
+    pub(crate) async fn nodes_write(&self) {
+        for (_, node) in self.links.lock().await.iter_mut() {
+            node.write_all(b"hello").await.unwrap();
+        }
+    }
+
     pub(crate) async fn everything_arrived(&self) {
         for (_, node) in self.links.lock().await.iter_mut() {
             let mut bytes = [0; 5];

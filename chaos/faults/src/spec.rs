@@ -187,7 +187,7 @@ pub struct Pause {
     pub node: NodeSelector,
 }
 
-/// Client links that are open go silent without closing; those dialled later are sound.
+/// Client links that are open go silent without closing at the node; those dialled later are sound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BlackHole {
@@ -196,6 +196,21 @@ pub struct BlackHole {
     /// Which way.
     #[serde(default)]
     pub direction: Direction,
+    /// Who learns of it at once.
+    #[serde(default)]
+    pub told: Told,
+}
+
+/// Who learns at once that a link went silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Told {
+    /// Nobody: both ends have to find out.
+    #[default]
+    Nobody,
+    /// The device, as a phone that changes its network: its end is reset and it comes back while its node still takes the old
+    /// link for alive. Needs both directions.
+    Device,
 }
 
 /// Client connections are reset, and those dialled again meanwhile as well.

@@ -40,6 +40,7 @@ pub(crate) const OF_DEVICES: &[&str] = &[
     "connections_held",
     "connections_shed",
     "devices_cut",
+    "devices_told",
     "links_holding",
     "links_silent",
     "links_stalled",

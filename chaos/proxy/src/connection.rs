@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ pub(crate) async fn serve(
     let (upstream, key) = match opened {
         Ok(opened) => opened,
         Err(cause) => {
-            end(cause, &[&client]);
+            end(cause, [&client]);
             return cause;
         }
     };
@@ -52,12 +53,13 @@ pub(crate) async fn serve(
     state.carries(&client, &upstream);
     let mut carrying = Carrying::new(Arc::clone(state), key, client, upstream);
     let cause = carrying.run(&mut rules).await;
-    end(cause, &[&carrying.client, &carrying.upstream]);
+    let client = carrying.client.as_deref();
+    end(cause, client.into_iter().chain([&*carrying.upstream]));
     cause
 }
 
 /// Makes the sockets, which are dropped next, end the way the cause wants it.
-fn end(cause: CloseCause, sockets: &[&TcpStream]) {
+fn end<'a>(cause: CloseCause, sockets: impl IntoIterator<Item = &'a TcpStream>) {
     if !cause.resets() {
         return;
     }
@@ -172,7 +174,8 @@ async fn keep_silent(shared: &Shared, rule: &AcceptRule, client: &mut TcpStream)
 struct Carrying {
     state: Arc<ConnectionState>,
     key: DiceKey,
-    client: Arc<TcpStream>,
+    /// Gone where a stall told the client.
+    client: Option<Arc<TcpStream>>,
     upstream: Arc<TcpStream>,
     up: Pipe,
     down: Pipe,
@@ -197,7 +200,7 @@ impl Carrying {
     ) -> Carrying {
         let up = Pipe::new(Stream::Up, Arc::clone(&state), key.clone());
         let down = Pipe::new(Stream::Down, Arc::clone(&state), key.clone());
-        Carrying { state, key, client, upstream, up, down, reset: None, timer: None }
+        Carrying { state, key, client: Some(client), upstream, up, down, reset: None, timer: None }
     }
 
     async fn run(&mut self, rules: &mut Receiver<Arc<Published>>) -> CloseCause {
@@ -230,6 +233,15 @@ impl Carrying {
         }
         let device = self.state.device.get().copied();
         let verdicts = Verdicts::of(&published.rules.toxics, self.state.ordinal, device, &self.key);
+        if verdicts.tells_client {
+            if let Some(client) = self.client.take() {
+                // Fails on a socket that is already dead, which then needs no reset.
+                drop(client.set_zero_linger());
+                self.state.client_told.store(true, Relaxed);
+            }
+        } else if self.client.is_none() {
+            return Err(CloseCause::StallReset);
+        }
         let stall_over = |_: StallEndsInReset| CloseCause::StallReset;
         self.up.obey(verdicts.up).map_err(stall_over)?;
         self.down.obey(verdicts.down).map_err(stall_over)?;
@@ -275,15 +287,14 @@ impl Carrying {
 
     /// Moves bytes in the directions whose sockets, rules or delay line gave a reason to look.
     fn pump(&mut self, bells: &Bells, timer_fired: bool) -> Result<(), CloseCause> {
+        let Some(client) = &self.client else { return Ok(()) };
         // Whatever a socket reports, this connection cannot go on, and the other end learns it by a reset.
         let broken = |_: io::Error| CloseCause::ResetSeen;
         if bells.up.rang() || timer_fired {
-            self.up.pump(&mut bells.up.context(), &self.client, &self.upstream).map_err(broken)?;
+            self.up.pump(&mut bells.up.context(), client, &self.upstream).map_err(broken)?;
         }
         if bells.down.rang() || timer_fired {
-            self.down
-                .pump(&mut bells.down.context(), &self.upstream, &self.client)
-                .map_err(broken)?;
+            self.down.pump(&mut bells.down.context(), &self.upstream, client).map_err(broken)?;
         }
         Ok(())
     }

@@ -162,6 +162,8 @@ pub struct ConnectionSnapshot {
     pub generation: u64,
     /// Toxics of those rules that hit it.
     pub toxics_hit: Vec<Arc<str>>,
+    /// Whether a stall has reset the client's end, while the upstream's is kept.
+    pub client_told: bool,
     /// Client to upstream.
     pub up: PipeSnapshot,
     /// Upstream to client.
@@ -334,6 +336,8 @@ pub(crate) struct ConnectionState {
     pub(crate) up: PipeCounters,
     pub(crate) down: PipeCounters,
     hit: Mutex<Vec<Arc<str>>>,
+    /// Set once a stall has reset the client's end.
+    pub(crate) client_told: AtomicBool,
     /// Client and upstream socket once bytes are carried. Weak: asking must not keep a socket open.
     sockets: OnceLock<[Weak<TcpStream>; 2]>,
 }
@@ -350,6 +354,7 @@ impl ConnectionState {
             up: PipeCounters::default(),
             down: PipeCounters::default(),
             hit: Mutex::new(Vec::new()),
+            client_told: AtomicBool::new(false),
             sockets: OnceLock::new(),
         }
     }
@@ -375,6 +380,7 @@ impl ConnectionState {
             stage: if self.sockets.get().is_some() { Stage::Carrying } else { Stage::Opening },
             generation: self.generation.load(Relaxed),
             toxics_hit: locked(&self.hit).clone(),
+            client_told: self.client_told.load(Relaxed),
             up: self.up.snapshot(age, socket(0).as_deref()),
             down: self.down.snapshot(age, socket(1).as_deref()),
         }

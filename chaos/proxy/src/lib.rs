@@ -43,4 +43,4 @@ pub use preamble::Preamble;
 pub use proxy::{Proxy, ProxyConfig, StartError};
 pub use rules::{RuleError, Rules};
 pub use set::{ProxyHandle, ProxySet};
-pub use toxic::{Latency, OnHeal, ResetPeer, Stall, Stream, Targets, Toxic, ToxicKind};
+pub use toxic::{Latency, OnHeal, ResetPeer, Stall, Stream, Targets, Told, Toxic, ToxicKind};

@@ -92,7 +92,10 @@ impl Bounds {
             }
             FaultKind::ConsumerPause => ns(self.timers.log_session + slack),
             FaultKind::Drain | FaultKind::Rolling => ns(self.timers.drain_spread + slack),
-            FaultKind::Reset | FaultKind::CutAll | FaultKind::SlowLink => ns(slack),
+            FaultKind::BlackHoleTold
+            | FaultKind::Reset
+            | FaultKind::CutAll
+            | FaultKind::SlowLink => ns(slack),
         }
     }
 

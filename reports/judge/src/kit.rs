@@ -253,6 +253,7 @@ impl Kit {
             kind: Some(kind),
             targets: Targets::default(),
             undo: "resumed".to_owned(),
+            began_ns: Some(injected),
             injected_ns: Some(injected),
             witnessed_ns: Some(injected + 1),
             evidence: Vec::new(),

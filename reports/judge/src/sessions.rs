@@ -240,7 +240,7 @@ fn gone(
             let held = facts.faults.iter().any(|log| {
                 silences(log, connection, bounds)
                     && log.active_at(
-                        connection.last_frame_ns.max(log.injected_ns.unwrap_or(0)).min(closed),
+                        connection.last_frame_ns.max(log.began_ns.unwrap_or(0)).min(closed),
                     )
             });
             if by == ClosedBy::Patience || held {
@@ -255,7 +255,7 @@ fn gone(
 /// Whether a fault makes this link silent. Only links that were there when it came are: the device's next one works. One that was
 /// being opened then may say so a little later.
 pub(crate) fn silences(log: &FaultLog, connection: &Connection, bounds: &Bounds) -> bool {
-    log.kind == Some(FaultKind::BlackHole)
+    log.kind.is_some_and(FaultKind::silences_links)
         && log.targets.devices.contains(&connection.device)
         && log.injected_ns.is_some_and(|at| connection.opened_ns <= at + bounds.routed_ns())
 }

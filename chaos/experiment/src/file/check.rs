@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use storm_faults::Fault as _;
 use storm_faults::spec::{
-    BROKERS, BrokerSelector, DeviceSelector, FaultSpec, LeaderOf, NodeRole, NodeSelector,
+    BROKERS, BrokerSelector, DeviceSelector, Direction, FaultSpec, LeaderOf, NodeRole,
+    NodeSelector, Told,
 };
 use storm_workload::document::{Document, FileError, Node, hint};
 use storm_workload::gate::{GateContext, check_gates};
@@ -160,6 +161,16 @@ fn check_step(step: &Step, base: &str, wrong: &mut impl FnMut(&str, String, &str
             &format!("{fault}.devices"),
             reason.to_owned(),
             "for example `devices: {share: 40%}`",
+        );
+    }
+    if let FaultSpec::BlackHole(hole) = &step.fault
+        && hole.told == Told::Device
+        && hole.direction != Direction::Both
+    {
+        wrong(
+            &format!("{fault}.direction"),
+            "a device that was told leaves its link, so nothing flows either way".to_owned(),
+            "leave `direction` out",
         );
     }
     let no_effect = match &step.fault {

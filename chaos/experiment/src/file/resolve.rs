@@ -238,6 +238,21 @@ impl ResolvedExperiment {
         self.steps.iter().any(|step| step.fault.needs_proxy())
     }
 
+    /// File descriptors that the faults need besides those of the plan: two a link for the proxy, and the ends of links that went
+    /// silent while their devices are back on others.
+    pub fn descriptors(&self) -> u64 {
+        if !self.needs_proxy() {
+            return 0;
+        }
+        let sockets = self.plan.estimates().sockets;
+        let silent = self.steps.iter().map(|step| match &step.fault {
+            FaultSpec::BlackHole(hole) => hole.devices.wanted(sockets).min(sockets),
+            _ => 0,
+        });
+        let ends_of_a_link = 4 + 2 * u64::from(self.plan.system.balancers);
+        2 * sockets + silent.sum::<u64>() * ends_of_a_link
+    }
+
     /// Every expectation with the step that states it.
     pub fn expectations(&self) -> impl Iterator<Item = (&str, &Gate)> {
         self.steps.iter().flat_map(|step| step.expect.iter().map(|gate| (step.id.as_str(), gate)))

@@ -3,10 +3,10 @@
 use tokio::io::AsyncWriteExt;
 
 use super::kit::{World, echoes, eventually, is_reset, read_exactly};
-use crate::{CloseCause, OnHeal, Rules, Stall, Stream, Targets, Toxic, ToxicKind};
+use crate::{CloseCause, OnHeal, Rules, Stall, Stream, Targets, Told, Toxic, ToxicKind};
 
 fn stall(on_heal: OnHeal) -> Toxic {
-    Toxic::new("hole", ToxicKind::Stall(Stall { on_heal }))
+    Toxic::new("hole", ToxicKind::Stall(Stall { on_heal, told: Told::Nobody }))
 }
 
 async fn stalled(world: &World, toxic: Toxic) {
@@ -92,5 +92,30 @@ async fn an_end_of_file_in_a_stalled_link_is_not_seen_before_the_heal() {
     assert_eq!(read_exactly(&mut upstream, 3).await, b"bye");
     drop(upstream);
     eventually(&world.control(), |control| control.counters().open == 0).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_stall_that_tells_the_client_resets_its_end_and_keeps_the_other() {
+    let world = World::start(Rules::neutral()).await;
+    let (mut client, mut upstream) = world.pair().await;
+    echoes(&mut client, &mut upstream).await;
+    let roams = Stall { on_heal: OnHeal::Resume, told: Told::Client };
+    // A stream of one way plays no part: nobody is left to speak the other.
+    let first = Targets::connections([world.control().connections()[0].ordinal]);
+    let toxic = Toxic::new("roam", ToxicKind::Stall(roams)).on(Stream::Up).aimed_at(first);
+    stalled(&world, toxic).await;
+    is_reset(client).await;
+    upstream.write_all(b"are you there?").await.unwrap();
+    let control = world.control();
+    eventually(&control, |control| control.counters().down.held_bytes_kernel == 14).await;
+    let link = control.connections().remove(0);
+    assert_eq!((link.client_told, link.up.stalled, link.down.stalled), (true, 1, 1));
+    let (mut again, mut node) = world.pair().await;
+    echoes(&mut again, &mut node).await;
+    control.remove_toxic("roam").unwrap();
+    is_reset(upstream).await;
+    eventually(&control, |control| control.counters().closed_by(CloseCause::StallReset) == 1).await;
+    assert_eq!(control.counters().open, 1);
     world.end().await;
 }

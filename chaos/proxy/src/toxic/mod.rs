@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub use latency::Latency;
 pub use reset_peer::ResetPeer;
-pub use stall::{OnHeal, Stall};
+pub use stall::{OnHeal, Stall, Told};
 
 use crate::dice::DiceKey;
 
@@ -150,6 +150,8 @@ pub(crate) struct Verdicts {
     pub(crate) down: Effects,
     /// The reset that comes first, and the toxic it belongs to.
     pub(crate) reset: Option<(Arc<str>, ResetPeer)>,
+    /// Whether the client's end is reset and the upstream's kept.
+    pub(crate) tells_client: bool,
     /// Names of the toxics that hit.
     pub(crate) hit: Vec<Arc<str>>,
 }
@@ -171,10 +173,13 @@ impl Verdicts {
                     verdicts.reset = Some((Arc::clone(&toxic.name), reset.clone()));
                 }
             }
+            let tells_client =
+                matches!(&toxic.kind, ToxicKind::Stall(stall) if stall.told == Told::Client);
+            verdicts.tells_client |= tells_client;
             for (pipe, effects) in
                 [(Stream::Up, &mut verdicts.up), (Stream::Down, &mut verdicts.down)]
             {
-                if toxic.stream.covers(pipe) {
+                if toxic.stream.covers(pipe) || tells_client {
                     effects.add(&toxic.kind);
                 }
             }

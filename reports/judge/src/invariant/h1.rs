@@ -32,7 +32,7 @@ pub(super) fn check(case: &Case<'_>, mut finding: Finding) -> Finding {
         facts.faults.iter().any(|log| {
             let since = at_ns.saturating_sub(silent_ns + bounds.half_open_ns());
             let over = log.healed_ns.map_or(u64::MAX, |healed| healed + bounds.half_open_ns());
-            let spared = log.kind == Some(FaultKind::BlackHole)
+            let spared = log.kind.is_some_and(FaultKind::silences_links)
                 && link.is_some_and(|link| !silences(log, link, bounds));
             let named = log.targets.devices.contains(&device) && !spared
                 || log

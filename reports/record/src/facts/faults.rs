@@ -19,6 +19,8 @@ pub enum FaultKind {
     Pause,
     /// Client links went silent.
     BlackHole,
+    /// Client links went silent for the node, and the device was told.
+    BlackHoleTold,
     /// Client links were reset.
     Reset,
     /// Client links were cut in one instant.
@@ -45,7 +47,12 @@ impl FaultKind {
 
     /// Whether connections end without a word, so that only their silence tells.
     pub const fn is_silent(self) -> bool {
-        matches!(self, Self::KillSilent | Self::BlackHole)
+        matches!(self, Self::KillSilent) || self.silences_links()
+    }
+
+    /// Whether links that stay open at the node carry nothing.
+    pub const fn silences_links(self) -> bool {
+        matches!(self, Self::BlackHole | Self::BlackHoleTold)
     }
 
     /// Whether the registry cannot be trusted to be up to date meanwhile.
@@ -62,6 +69,7 @@ impl FaultKind {
             Self::Rolling => "rolling",
             Self::Pause => "pause",
             Self::BlackHole => "black-hole",
+            Self::BlackHoleTold => "black-hole-told",
             Self::Reset => "reset",
             Self::CutAll => "cut-all",
             Self::SlowLink => "slow-link",
@@ -115,6 +123,8 @@ pub enum FaultMark {
         targets: Targets,
         /// Undo in words.
         undo: String,
+        /// When the act began, nanoseconds since the run's start; it was done when this was noted.
+        began_ns: u64,
     },
     /// It bites.
     Witnessed(Vec<Evidence>),
@@ -158,7 +168,9 @@ pub struct FaultLog {
     pub targets: Targets,
     /// Undo in words.
     pub undo: String,
-    /// When it was injected.
+    /// When the act began.
+    pub began_ns: Option<u64>,
+    /// When it was injected: the act was done.
     pub injected_ns: Option<u64>,
     /// When it was first seen to bite.
     pub witnessed_ns: Option<u64>,
@@ -185,6 +197,7 @@ impl FaultLog {
             kind: None,
             targets: Targets::default(),
             undo: String::new(),
+            began_ns: None,
             injected_ns: None,
             witnessed_ns: None,
             evidence: Vec::new(),
@@ -199,10 +212,11 @@ impl FaultLog {
     /// Folds one note in.
     pub(super) fn note(&mut self, note: FaultNote) {
         match note.mark {
-            FaultMark::Injected { kind, targets, undo } => {
+            FaultMark::Injected { kind, targets, undo, began_ns } => {
                 self.kind = Some(kind);
                 self.targets = targets;
                 self.undo = undo;
+                self.began_ns = Some(began_ns);
                 self.injected_ns = Some(note.at_ns);
             }
             FaultMark::Witnessed(evidence) => {
@@ -222,9 +236,9 @@ impl FaultLog {
         }
     }
 
-    /// Whether the fault was active at an instant; a fault never seen healed stays active.
+    /// Whether the fault was active at an instant, its act included; a fault never seen healed stays active.
     pub fn active_at(&self, at_ns: u64) -> bool {
-        self.injected_ns.is_some_and(|from| from <= at_ns)
+        self.began_ns.is_some_and(|from| from <= at_ns)
             && self.healed_ns.is_none_or(|to| at_ns < to)
     }
 }

@@ -257,7 +257,7 @@ mod tests {
 
     fn injected() -> FaultMark {
         let (kind, targets, undo) = (FaultKind::Kill, Targets::default(), "started".to_owned());
-        FaultMark::Injected { kind, targets, undo }
+        FaultMark::Injected { kind, targets, undo, began_ns: 4 }
     }
 
     #[test]
