@@ -16,9 +16,9 @@ use crate::inbox::{Inbox, Item, Position};
 use crate::outbox::{Outbox, Outcome, Writer};
 use crate::policy::Hints;
 
-/// A page that could not be read is asked for again after this long.
-const FETCH_RETRY_NS: u64 = 1_000_000_000;
-/// A page is given up after so many tries; the numbers behind it then count as seen.
+/// A page that could not be read is asked for again after this share of the time that a hole holds back what follows.
+const FETCH_RETRY_SHARE: u32 = 2;
+/// A page is given up after so many tries, a minute by the default timers; the numbers behind it then count as seen.
 const FETCH_TRIES: u32 = 60;
 /// A sync ends when this many passes in a row brought nothing new: history trails the relay.
 const QUIET_PASSES: u32 = 2;
@@ -426,7 +426,7 @@ impl Session {
             self.shared.app.odd(who, Oddity::HistoryFailed, now);
             fetch.tries += 1;
             if fetch.tries < FETCH_TRIES {
-                fetch.not_before_ns = now + FETCH_RETRY_NS;
+                fetch.not_before_ns = now + self.fetch_retry_ns();
                 self.fetches.push_back(fetch);
             } else {
                 self.inbox.settle(fetch.conv, self.inbox.top(fetch.conv));
@@ -454,12 +454,17 @@ impl Session {
         }
     }
 
+    fn fetch_retry_ns(&self) -> u64 {
+        nanos(self.shared.timers.hole_wait / FETCH_RETRY_SHARE)
+    }
+
     fn start_sync(&mut self, now: u64) {
         self.fetches.retain(|fetch| fetch.origin != Origin::Sync);
         self.sync = Sync { running: true, next_ns: now, ..Sync::default() };
     }
 
     fn next_pass(&mut self, now: u64) {
+        let retry_ns = self.fetch_retry_ns();
         let sync = &mut self.sync;
         sync.quiet = if sync.news || sync.passes == 0 { 0 } else { sync.quiet + 1 };
         if sync.quiet >= QUIET_PASSES || sync.passes >= PASSES_MAX {
@@ -469,7 +474,7 @@ impl Session {
         }
         sync.news = false;
         sync.passes += 1;
-        sync.next_ns = now + FETCH_RETRY_NS;
+        sync.next_ns = now + retry_ns;
         let mut convs: BTreeMap<ConvId, u64> = self.inbox.conversations().collect();
         for conv in self.shared.app.conversations(self.profile.who) {
             convs.entry(conv).or_insert(0);
