@@ -341,13 +341,14 @@ impl Session {
                 not_before_ns,
             });
         });
-        if let Some(dseq) = self.inbox.ack(now, false) {
-            out.push(ClientFrame::Ack(Ack { dseq }));
-        }
         if now >= conn.next_beat_ns {
             conn.next_beat_ns = now + conn.beat_ns;
             conn.beat_sent_ns = now;
             out.push(ClientFrame::Ping(Beat { t_ms: now / 1_000_000 }));
+        }
+        // An acknowledgement rides along with whatever is written anyway: a packet of its own costs both ends more than it does.
+        if let Some(dseq) = self.inbox.ack(now, !out.is_empty()) {
+            out.push(ClientFrame::Ack(Ack { dseq }));
         }
         if now >= conn.last_frame_ns.saturating_add(nanos(shared.timers.patience)) {
             return Step::Close(close::AWAY, EndedBy::Patience);

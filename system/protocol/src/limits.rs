@@ -79,7 +79,7 @@ pub struct Timers {
     pub send_rest: Duration,
     /// Age limit of a send, enforced by the fold. Never shortened: it is part of the log's meaning.
     pub send_age: Duration,
-    /// A client acknowledges at the latest after this long.
+    /// A client acknowledges with its next frame, and at the latest after this long.
     pub ack_delay: Duration,
     /// No ack progress for this long closes with 4440.
     pub ack_progress: Duration,
@@ -130,7 +130,7 @@ impl Timers {
         send_deadline: Duration::from_mins(2),
         send_rest: Duration::from_secs(75),
         send_age: Duration::from_millis(AGE_MAX_MS),
-        ack_delay: Duration::from_millis(100),
+        ack_delay: Duration::from_millis(200),
         ack_progress: Duration::from_secs(30),
         receipt_coalesce: Duration::from_millis(200),
         hole_wait: Duration::from_secs(2),
