@@ -7,9 +7,9 @@ use chat_control::inspect::NodeState;
 use chat_protocol::limits::Timers;
 
 use crate::bed::{Bed, BedError, Reach};
-use crate::fault::{Description, Fault, InjectError, Refusal, Step, names, of_nodes};
+use crate::fault::{Description, Fault, InjectError, Refusal, Step};
 use crate::heal_guard::{Effect, HealGuard};
-use crate::nodes::{NodeWatch, Picked, SLACK, device_list};
+use crate::nodes::{NodeWatch, Picked, SLACK};
 use crate::roster::Roster;
 use crate::spec::Drain;
 use crate::undo::Undo;
@@ -21,9 +21,7 @@ impl Drain {
     fn pick(&self, roster: &Roster, step: &Step) -> Result<Picked, Refusal> {
         let nodes = roster.pick_nodes(&step.id, &self.node)?;
         let witness = "the unit leaves; of a gateway, connections are shed; of a service node, a partition or its lease moved";
-        let undo = Undo::NodesStarted(names(&nodes));
-        let what = of_nodes("drain", &nodes, &undo, witness, COUNTERS).asked_by(step)?;
-        Ok((nodes, what))
+        Picked::new("drain", step, nodes, Undo::NodesStarted, (witness, COUNTERS))
     }
 }
 
@@ -33,17 +31,13 @@ impl Fault for Drain {
     }
 
     fn describe(&self, roster: &Roster, step: &Step) -> Result<Description, Refusal> {
-        Ok(self.pick(roster, step)?.1)
+        Ok(self.pick(roster, step)?.what)
     }
 
     async fn inject(&self, bed: &Bed, step: &Step) -> Result<HealGuard, InjectError> {
-        let (nodes, what) = self.pick(&bed.roster().await?, step)?;
-        let watch = NodeWatch::start(&bed.reach, nodes).await?;
-        let undo =
-            Undo::NodesStarted(watch.nodes.iter().map(|node| node.place.name.clone()).collect());
-        let armed = bed.arm(step, what, undo)?.hitting(device_list(&watch));
-        for node in &watch.nodes {
-            bed.reach.control.drain(&node.place.name).await?;
+        let (armed, watch) = self.pick(&bed.roster().await?, step)?.armed(bed, step).await?;
+        for node in watch.names() {
+            bed.reach.control.drain(node).await?;
         }
         Ok(armed.acted(Drained { watch }))
     }

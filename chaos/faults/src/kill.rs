@@ -8,9 +8,9 @@ use chat_control::inspect::NodeState;
 use chat_protocol::limits::Timers;
 
 use crate::bed::{Bed, BedError, Reach};
-use crate::fault::{Description, Fault, InjectError, Refusal, Step, names, of_nodes};
+use crate::fault::{Description, Fault, InjectError, Refusal, Step};
 use crate::heal_guard::{Effect, HealGuard};
-use crate::nodes::{NodeWatch, Picked, device_list};
+use crate::nodes::{NodeWatch, Picked};
 use crate::roster::Roster;
 use crate::spec::{Kill, KillHow};
 use crate::undo::Undo;
@@ -22,9 +22,7 @@ impl Kill {
     fn pick(&self, roster: &Roster, step: &Step) -> Result<Picked, Refusal> {
         let nodes = roster.pick_nodes(&step.id, &self.node)?;
         let witness = "the unit is gone; of a gateway, its connections are cut; of a service node, a partition or its lease moved";
-        let undo = Undo::NodesStarted(names(&nodes));
-        let what = of_nodes("kill", &nodes, &undo, witness, COUNTERS).asked_by(step)?;
-        Ok((nodes, what))
+        Picked::new("kill", step, nodes, Undo::NodesStarted, (witness, COUNTERS))
     }
 }
 
@@ -34,21 +32,17 @@ impl Fault for Kill {
     }
 
     fn describe(&self, roster: &Roster, step: &Step) -> Result<Description, Refusal> {
-        Ok(self.pick(roster, step)?.1)
+        Ok(self.pick(roster, step)?.what)
     }
 
     async fn inject(&self, bed: &Bed, step: &Step) -> Result<HealGuard, InjectError> {
-        let (nodes, what) = self.pick(&bed.roster().await?, step)?;
-        let watch = NodeWatch::start(&bed.reach, nodes).await?;
-        let undo =
-            Undo::NodesStarted(watch.nodes.iter().map(|node| node.place.name.clone()).collect());
-        let armed = bed.arm(step, what, undo)?.hitting(device_list(&watch));
+        let (armed, watch) = self.pick(&bed.roster().await?, step)?.armed(bed, step).await?;
         let how = match self.how {
             KillHow::Process => act::KillHow::Process,
             KillHow::Silent => act::KillHow::Silent,
         };
-        for node in &watch.nodes {
-            bed.reach.control.kill(&node.place.name, how).await?;
+        for node in watch.names() {
+            bed.reach.control.kill(node, how).await?;
         }
         Ok(armed.acted(Killed { watch, how }))
     }

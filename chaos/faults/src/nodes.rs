@@ -6,10 +6,12 @@ use std::time::Duration;
 use chat_control::inspect::{EventKind, LeaseView, NodeInfo, NodeState};
 use chat_protocol::limits::Timers;
 
-use crate::bed::{BedError, Reach};
-use crate::fault::Description;
+use crate::bed::{Bed, BedError, Reach};
+use crate::fault::{Description, InjectError, Refusal, Step, names, of_nodes};
+use crate::heal_guard::Armed;
 use crate::roster::NodePlace;
 use crate::spec::NodeRole;
+use crate::undo::Undo;
 use crate::witness::{Evidence, Reading};
 
 /// Close code of a drained gateway.
@@ -116,6 +118,10 @@ impl NodeWatch {
     /// Devices that were connected to the nodes.
     pub(crate) fn devices(&self) -> BTreeSet<u64> {
         self.nodes.iter().flat_map(|node| node.devices.iter().copied()).collect()
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(|node| node.place.name.as_str())
     }
 
     pub(crate) fn count(&self) -> u64 {
@@ -241,7 +247,37 @@ pub(crate) fn device_list(watch: &NodeWatch) -> Vec<u64> {
 }
 
 /// Nodes picked, and what is said about them.
-pub(crate) type Picked = (Vec<NodePlace>, Description);
+pub(crate) struct Picked {
+    nodes: Vec<NodePlace>,
+    pub(crate) what: Description,
+    undo: Undo,
+}
+
+impl Picked {
+    /// Describes a fault on these nodes, as the step asks for it.
+    pub(crate) fn new(
+        fault: &'static str,
+        step: &Step,
+        nodes: Vec<NodePlace>,
+        undo: fn(Vec<String>) -> Undo,
+        (witness, counters): (&'static str, &'static [&'static str]),
+    ) -> Result<Picked, Refusal> {
+        let undo = undo(names(&nodes));
+        let what = of_nodes(fault, &nodes, &undo, witness, counters).asked_by(step)?;
+        Ok(Picked { nodes, what, undo })
+    }
+
+    /// Notes what the nodes are and enters the fault in the journal. The act comes next.
+    pub(crate) async fn armed(
+        self,
+        bed: &Bed,
+        step: &Step,
+    ) -> Result<(Armed, NodeWatch), InjectError> {
+        let watch = NodeWatch::start(&bed.reach, self.nodes).await?;
+        let armed = bed.arm(step, self.what, self.undo)?.hitting(device_list(&watch));
+        Ok((armed, watch))
+    }
+}
 
 fn is_balancer(place: &NodePlace) -> bool {
     place.plays(NodeRole::Balancer)

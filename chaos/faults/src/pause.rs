@@ -9,10 +9,10 @@ use chat_protocol::limits::Timers;
 use tokio::time::Instant;
 
 use crate::bed::{Bed, BedError, Reach};
-use crate::fault::{Description, Fault, InjectError, Refusal, Step, names, of_nodes};
+use crate::fault::{Description, Fault, InjectError, Refusal, Step};
 use crate::heal_guard::{Effect, HealGuard};
 use crate::links::silent_links;
-use crate::nodes::{NodeWatch, Picked, SLACK, device_list, millis};
+use crate::nodes::{NodeWatch, Picked, SLACK, millis};
 use crate::roster::Roster;
 use crate::spec::Pause;
 use crate::undo::Undo;
@@ -28,9 +28,7 @@ impl Pause {
         let nodes = roster.pick_nodes(&step.id, &self.node)?;
         let witness =
             "the unit is frozen and renews no lease; a gateway's sockets stay open and silent";
-        let undo = Undo::NodesResumed(names(&nodes));
-        let what = of_nodes("pause", &nodes, &undo, witness, COUNTERS).asked_by(step)?;
-        Ok((nodes, what))
+        Picked::new("pause", step, nodes, Undo::NodesResumed, (witness, COUNTERS))
     }
 }
 
@@ -40,17 +38,13 @@ impl Fault for Pause {
     }
 
     fn describe(&self, roster: &Roster, step: &Step) -> Result<Description, Refusal> {
-        Ok(self.pick(roster, step)?.1)
+        Ok(self.pick(roster, step)?.what)
     }
 
     async fn inject(&self, bed: &Bed, step: &Step) -> Result<HealGuard, InjectError> {
-        let (nodes, what) = self.pick(&bed.roster().await?, step)?;
-        let watch = NodeWatch::start(&bed.reach, nodes).await?;
-        let undo =
-            Undo::NodesResumed(watch.nodes.iter().map(|node| node.place.name.clone()).collect());
-        let armed = bed.arm(step, what, undo)?.hitting(device_list(&watch));
-        for node in &watch.nodes {
-            bed.reach.control.pause(&node.place.name).await?;
+        let (armed, watch) = self.pick(&bed.roster().await?, step)?.armed(bed, step).await?;
+        for node in watch.names() {
+            bed.reach.control.pause(node).await?;
         }
         Ok(armed.acted(Frozen { devices: watch.devices(), watch, since: Instant::now() }))
     }

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::bed::{Bed, BedError, Reach};
-use crate::fault::{Description, Fault, InjectError, Refusal, Step, names, of_nodes};
+use crate::fault::{Description, Fault, InjectError, Refusal, Step};
 use crate::heal_guard::{Effect, HealGuard};
-use crate::nodes::{NodeWatch, Picked, device_list};
+use crate::nodes::{NodeWatch, Picked};
 use crate::roster::{NodePlace, Roster};
 use crate::spec::Rolling;
 use crate::undo::Undo;
@@ -27,9 +27,7 @@ impl Rolling {
     fn pick(&self, roster: &Roster, step: &Step) -> Result<Picked, Refusal> {
         let nodes: Vec<NodePlace> = roster.of_role(self.role)?.into_iter().cloned().collect();
         let witness = "nodes leave; of gateways, connections are shed; of service nodes, a partition or lease moved";
-        let undo = Undo::NodesStarted(names(&nodes));
-        let what = of_nodes("rolling", &nodes, &undo, witness, COUNTERS).asked_by(step)?;
-        Ok((nodes, what))
+        Picked::new("rolling", step, nodes, Undo::NodesStarted, (witness, COUNTERS))
     }
 }
 
@@ -39,15 +37,12 @@ impl Fault for Rolling {
     }
 
     fn describe(&self, roster: &Roster, step: &Step) -> Result<Description, Refusal> {
-        Ok(self.pick(roster, step)?.1)
+        Ok(self.pick(roster, step)?.what)
     }
 
     async fn inject(&self, bed: &Bed, step: &Step) -> Result<HealGuard, InjectError> {
-        let (nodes, what) = self.pick(&bed.roster().await?, step)?;
-        let watch = NodeWatch::start(&bed.reach, nodes).await?;
-        let names: Vec<String> = watch.nodes.iter().map(|node| node.place.name.clone()).collect();
-        let armed =
-            bed.arm(step, what, Undo::NodesStarted(names.clone()))?.hitting(device_list(&watch));
+        let (armed, watch) = self.pick(&bed.roster().await?, step)?.armed(bed, step).await?;
+        let names = watch.names().map(String::from).collect();
         let stop = CancellationToken::new();
         let (progress, seen) = watch::channel(Progress::default());
         bed.tasks.spawn(roll(Arc::clone(&bed.reach), names, stop.clone(), progress));
