@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use storm_experiment::file::{Control, ResolvedExperiment};
@@ -13,6 +14,7 @@ use storm_record::store::RunFolder;
 
 use super::once::Setup;
 use super::{Wish, system, unwritable};
+use crate::args::quoted;
 use crate::exit::Edge;
 use crate::files::Resolved;
 use crate::runs;
@@ -25,6 +27,8 @@ pub(super) struct Identity {
     pub(super) name: String,
     /// Command that repeats it.
     command: String,
+    /// Command that judges it again.
+    again: String,
     /// Hash of this binary.
     binary: String,
     /// Class of the host.
@@ -42,13 +46,10 @@ impl Identity {
             Resolved::Experiment(experiment) => experiment.name.clone(),
         };
         let salt = u16::try_from(salt & 0xffff).unwrap_or(0);
-        Ok(Self {
-            run: runs::id(wall, salt),
-            name,
-            command: wish.command.clone(),
-            binary,
-            host: host(),
-        })
+        let run = runs::id(wall, salt);
+        let place = wish.out.as_deref().map_or(run.clone().into(), Path::to_string_lossy);
+        let again = format!("chatstorm report {}", quoted(&place));
+        Ok(Self { run, name, command: wish.command.clone(), again, binary, host: host() })
     }
 }
 
@@ -75,6 +76,7 @@ pub(super) fn manifest(setup: &Setup<'_>, started_ms: u64) -> Manifest {
         partitions: plan.system.log.partitions,
         started_ms,
         command: identity.command.clone(),
+        again: identity.again.clone(),
         steered: false,
     }
 }

@@ -100,7 +100,7 @@ fn report(case: &Case<'_>) -> Report {
         damaged: record.damaged.clone(),
         commands: Commands {
             repeat: record.manifest.command.clone(),
-            again: format!("chatstorm report {}", record.manifest.run),
+            again: record.manifest.again.clone(),
         },
         reasons,
         findings,

@@ -152,6 +152,7 @@ fn manifest() -> Manifest {
         partitions: 8,
         started_ms: 0,
         command: text("chatstorm run t"),
+        again: text("chatstorm report run"),
         steered: false,
     }
 }

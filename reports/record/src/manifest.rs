@@ -48,6 +48,8 @@ pub struct Manifest {
     pub started_ms: u64,
     /// Command that repeats the run.
     pub command: String,
+    /// Command that judges it again: it names the folder where the run was given one.
+    pub again: String,
     /// Whether somebody steered the run by hand: such a run cannot pass.
     pub steered: bool,
 }

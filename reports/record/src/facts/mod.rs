@@ -257,7 +257,7 @@ mod tests {
 
     fn injected() -> FaultMark {
         let (kind, targets, undo) = (FaultKind::Kill, Targets::default(), "started".to_owned());
-        FaultMark::Injected { kind, targets, undo, began_ns: 4 }
+        FaultMark::Injected { kind, targets, undo, began_ns: 8 }
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_active_from_its_injection_until_it_was_seen_to_be_gone() {
+    fn a_fault_is_active_from_the_beginning_of_its_act_until_it_was_seen_to_be_gone() {
         let mut facts = Facts::default();
         facts.note(about(injected(), 10));
         facts.note(about(FaultMark::Witnessed(Vec::new()), 12));
@@ -287,7 +287,7 @@ mod tests {
         facts.note(about(FaultMark::Healing, 20));
         assert_eq!(facts.faults_at(25).count(), 1);
         facts.note(about(FaultMark::Healed(Vec::new()), 22));
-        assert_eq!([9, 10, 21, 22].map(|at_ns| facts.faults_at(at_ns).count()), [0, 1, 1, 0]);
+        assert_eq!([7, 8, 21, 22].map(|at_ns| facts.faults_at(at_ns).count()), [0, 1, 1, 0]);
         let log = &facts.faults[0];
         assert_eq!(
             (log.witnessed_ns, log.healing_ns, log.healed_ns),

@@ -34,6 +34,7 @@ fn manifest() -> Manifest {
         partitions: 8,
         started_ms: 0,
         command: String::new(),
+        again: String::new(),
         steered: false,
     }
 }
