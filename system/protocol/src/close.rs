@@ -26,8 +26,6 @@ pub const UNAUTHORISED: u16 = 4401;
 pub const HEARTBEAT: u16 = 4408;
 /// The node fenced itself: it could not renew its lease.
 pub const FENCED: u16 = 4421;
-/// Too many frames.
-pub const RATE: u16 = 4429;
 /// No ack progress, or too much unread.
 pub const SLOW: u16 = 4440;
 /// Another protocol version.
@@ -59,7 +57,7 @@ pub fn reaction(code: Option<u16>) -> Reaction {
         Some(NORMAL | AWAY) => Reaction::Nothing,
         Some(PROTOCOL | UNSUPPORTED | INVALID | TOO_BIG) => Reaction::Terminal,
         Some(RESTART) => Reaction::Restart,
-        Some(SHED | RATE) => Reaction::Shed,
+        Some(SHED) => Reaction::Shed,
         Some(FENCED) => Reaction::Window,
         Some(4500..=4999) => Reaction::Terminal,
         Some(_) => Reaction::Backoff,
