@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chat_protocol::ConvId;
 use chat_protocol::close::{self, Reaction};
 use chat_protocol::frame::{Ack, Beat, ClientFrame, Deliver, Hello, Send, ServerFrame, Welcome};
-use chat_protocol::limits::HISTORY_PAGE_MAX;
+use chat_protocol::limits::{HISTORY_PAGE_MAX, Timers};
 use chat_protocol::rest::MessagePage;
 
 use crate::app::{Attempt, Closed, EndedBy, Local, Oddity, Opened, Origin, Outgoing, Surfaced};
@@ -18,8 +18,8 @@ use crate::policy::Hints;
 
 /// A page that could not be read is asked for again after this share of the time that a hole holds back what follows.
 const FETCH_RETRY_SHARE: u32 = 2;
-/// A page is given up after so many tries, a minute by the default timers; the numbers behind it then count as seen.
-const FETCH_TRIES: u32 = 60;
+/// A page is given up after so many times that time, a minute by the default timers; the numbers behind it then count as seen.
+const FETCH_PATIENCE: u32 = 30;
 /// A sync ends when this many passes in a row brought nothing new: history trails the relay.
 const QUIET_PASSES: u32 = 2;
 /// A sync ends after so many passes at the latest.
@@ -45,7 +45,7 @@ pub struct Fetch {
     pub min_cseq: Option<u64>,
     /// What it is for.
     pub origin: Origin,
-    tries: u32,
+    give_up_ns: u64,
     not_before_ns: u64,
 }
 
@@ -329,16 +329,15 @@ impl Session {
             self.outbox.write(now, server_ms, &mut writer, &mut told);
         }
         let mut show = shower(&shared, who, conn.epoch, now);
-        let fetches = &mut self.fetches;
+        let (fetches, give_up_ns) = (&mut self.fetches, now + fetch_patience_ns(&shared.timers));
         self.inbox.tick(now, &mut show, &mut |conv, after| {
-            let (tries, not_before_ns) = (0, 0);
             fetches.push_back(Fetch {
                 conv,
                 after,
                 min_cseq: Some(after + 1),
                 origin: Origin::Hole,
-                tries,
-                not_before_ns,
+                give_up_ns,
+                not_before_ns: 0,
             });
         });
         if now >= conn.next_beat_ns {
@@ -425,8 +424,7 @@ impl Session {
         let who = self.profile.who;
         let Some(page) = page else {
             self.shared.app.odd(who, Oddity::HistoryFailed, now);
-            fetch.tries += 1;
-            if fetch.tries < FETCH_TRIES {
+            if now < fetch.give_up_ns {
                 fetch.not_before_ns = now + self.fetch_retry_ns();
                 self.fetches.push_back(fetch);
             } else {
@@ -450,7 +448,7 @@ impl Session {
             && (fetch.origin == Origin::Sync || fetch.after < self.inbox.top(fetch.conv))
         {
             fetch.min_cseq = None;
-            fetch.tries = 0;
+            fetch.give_up_ns = now + fetch_patience_ns(&self.shared.timers);
             self.fetches.push_front(fetch);
         }
     }
@@ -476,6 +474,7 @@ impl Session {
         sync.news = false;
         sync.passes += 1;
         sync.next_ns = now + retry_ns;
+        let give_up_ns = now + fetch_patience_ns(&self.shared.timers);
         let mut convs: BTreeMap<ConvId, u64> = self.inbox.conversations().collect();
         for conv in self.shared.app.conversations(self.profile.who) {
             convs.entry(conv).or_insert(0);
@@ -485,7 +484,7 @@ impl Session {
             after,
             min_cseq: None,
             origin: Origin::Sync,
-            tries: 0,
+            give_up_ns,
             not_before_ns: 0,
         }));
     }
@@ -495,6 +494,10 @@ impl Session {
         let (shared, who) = (Rc::clone(&self.shared), self.profile.who);
         self.outbox.stop(&mut |outcome| tell(&shared, who, outcome, now));
     }
+}
+
+fn fetch_patience_ns(timers: &Timers) -> u64 {
+    nanos(timers.hole_wait * FETCH_PATIENCE)
 }
 
 struct Encoder<'a> {
