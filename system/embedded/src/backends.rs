@@ -18,7 +18,7 @@ use crate::desk::BackendThread;
 use crate::guard::{Guarded, Hooks};
 use crate::history::EmbeddedHistory;
 use crate::log::{EmbeddedLog, LogAdmin, LogConfig};
-use crate::store::{EmbeddedStore, StoreAdmin};
+use crate::store::{EmbeddedStore, StoreAdmin, StoreStop};
 
 /// Why the backends did not start.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,7 @@ pub struct NodePorts {
     pub blobs: Arc<dyn Blobs>,
 }
 
-/// All backends of one system, each on its own thread. Dropping them stops and joins every thread.
+/// All backends of one system. Dropping them stops and joins every thread.
 pub struct Backends {
     log: EmbeddedLog,
     store: EmbeddedStore,
@@ -101,10 +101,11 @@ pub struct Backends {
     observer: Observer,
     timers: Timers,
     threads: Vec<BackendThread>,
+    _store_stop: StoreStop,
 }
 
 impl Backends {
-    /// Starts everything: `chat-log`, `chat-store`, `chat-history`, `chat-histread`, `chat-blobs`.
+    /// Starts everything, with the threads `chat-log`, `chat-history`, `chat-histread` and `chat-blobs`.
     pub fn start(
         config: BackendsConfig,
         clock: &SharedClock,
@@ -114,8 +115,8 @@ impl Backends {
         std::fs::create_dir_all(&data)?;
         let (log, log_admin, log_thread) =
             EmbeddedLog::start(log, Arc::clone(clock), observer.clone())?;
-        let (store, store_admin, store_thread) =
-            EmbeddedStore::start(relay_queue, Arc::clone(clock), observer.clone())?;
+        let (store, store_admin, store_stop) =
+            EmbeddedStore::start(relay_queue, Arc::clone(clock), observer.clone());
         let (history, [reader, writer]) =
             EmbeddedHistory::start(&data.join("history"), observer.clone())?;
         let (blobs, blobs_thread) = EmbeddedBlobs::start(&data.join("blobs"))?;
@@ -129,7 +130,8 @@ impl Backends {
             store_admin,
             observer: observer.clone(),
             timers,
-            threads: vec![log_thread, store_thread, reader, writer, blobs_thread],
+            threads: vec![log_thread, reader, writer, blobs_thread],
+            _store_stop: store_stop,
         })
     }
 

@@ -1,4 +1,7 @@
-//! The way from a port handle to its backend's thread: a bounded channel out, a oneshot back.
+//! The way from a port handle to its backend, and a oneshot back.
+//!
+//! A backend that waits for a disk has a thread, and calls reach it through a bounded channel. One that is a state machine in memory
+//! serves a call in the caller's own thread, under a lock: a hand-over to another thread and back costs more than the call.
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,15 +18,32 @@ const QUEUED_MAX: usize = 4_096;
 /// Calls a backend takes from its queue in one turn.
 pub(crate) const TURN_CALLS: usize = 256;
 
-/// One handle's end of the channel to a backend.
+/// How a call gets to its backend.
+enum Way<C> {
+    /// To its thread.
+    Queue(mpsc::Sender<C>),
+    /// It is served at once; false when the backend has stopped.
+    Here(Arc<dyn Fn(C) -> bool + Send + Sync>),
+}
+
+impl<C> Clone for Way<C> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Queue(calls) => Self::Queue(calls.clone()),
+            Self::Here(serve) => Self::Here(Arc::clone(serve)),
+        }
+    }
+}
+
+/// One handle's way to a backend.
 pub(crate) struct Desk<C> {
-    calls: mpsc::Sender<C>,
+    way: Way<C>,
     waiting: Arc<AtomicUsize>,
 }
 
 impl<C> Clone for Desk<C> {
     fn clone(&self) -> Self {
-        Self { calls: self.calls.clone(), waiting: Arc::clone(&self.waiting) }
+        Self { way: self.way.clone(), waiting: Arc::clone(&self.waiting) }
     }
 }
 
@@ -31,12 +51,17 @@ impl<C> Desk<C> {
     /// A desk and the queue its backend serves.
     pub(crate) fn open() -> (Self, mpsc::Receiver<C>) {
         let (calls, queue) = mpsc::channel(QUEUED_MAX);
-        (Self { calls, waiting: Arc::default() }, queue)
+        (Self { way: Way::Queue(calls), waiting: Arc::default() }, queue)
+    }
+
+    /// A desk of a backend that serves its calls in the callers' threads; `serve` answers false once it has stopped.
+    pub(crate) fn here(serve: impl Fn(C) -> bool + Send + Sync + 'static) -> Self {
+        Self { way: Way::Here(Arc::new(serve)), waiting: Arc::default() }
     }
 
     /// Another handle of the same backend, with a count of waiting calls of its own.
     pub(crate) fn handle(&self) -> Self {
-        Self { calls: self.calls.clone(), waiting: Arc::default() }
+        Self { way: self.way.clone(), waiting: Arc::default() }
     }
 
     /// Hands a call over and waits for its answer. A caller that goes away leaves the call to the backend.
@@ -46,16 +71,25 @@ impl<C> Desk<C> {
     ) -> Result<T, PortError> {
         let _place = Place::take(&self.waiting)?;
         let (reply, answer) = oneshot::channel();
-        self.calls.try_send(call(reply)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => too_many(),
-            mpsc::error::TrySendError::Closed(_) => {
-                PortError::Refused("the backend has stopped".to_owned())
+        match &self.way {
+            Way::Queue(calls) => calls.try_send(call(reply)).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => too_many(),
+                mpsc::error::TrySendError::Closed(_) => stopped(),
+            })?,
+            Way::Here(serve) => {
+                if !serve(call(reply)) {
+                    return Err(stopped());
+                }
             }
-        })?;
+        }
         answer
             .await
             .map_err(|_| PortError::Unknown("the backend stopped before it answered".to_owned()))
     }
+}
+
+fn stopped() -> PortError {
+    PortError::Refused("the backend has stopped".to_owned())
 }
 
 /// The refusal at [`WAITING_MAX`].

@@ -1,8 +1,8 @@
 //! In-process implementation of every port: replicated log, registry, relay queue, history, blobs.
 //!
 //! It stands in for Kafka, Redis, Cassandra and an object store with their semantics, not with their wire: nothing here
-//! listens on a socket. Each backend lives on its own thread, so that killing or pausing a node never kills or pauses a piece
-//! of a backend; a port handle hands its call over and waits. Start with [`Backends`].
+//! listens on a socket. History and blobs, which wait for the disk, have threads; log and store serve a call at once, in one step
+//! that no kill or pause of the calling node can fall into. Start with [`Backends`].
 //!
 //! - [`backends`] everything of one system, and the guarded ports of a node.
 //! - [`log`] brokers, partitions, elections, consumer groups; in memory.
@@ -10,7 +10,7 @@
 //! - [`history`] rows of conversations and tables in fjall, with group commit.
 //! - [`blobs`] objects as files.
 //! - [`guard`] fault hook, counters and limits around a port.
-//! - [`desk`] how a call gets to a backend's thread and back.
+//! - [`desk`] how a call gets to a backend and back.
 pub mod backends;
 pub mod blobs;
 pub mod desk;

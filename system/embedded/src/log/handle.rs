@@ -1,6 +1,6 @@
-//! The thread `chat-log` and the port in front of it.
+//! The port in front of the log, which serves each call in its caller's thread, and the thread `chat-log`, which lets time pass.
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,18 +9,18 @@ use chat_control::inspect::{BrokerInfo, GroupLag};
 use chat_ports::PortError;
 use chat_ports::clock::SharedClock;
 use chat_ports::log::{Appended, Assignment, EventLog, Fetched, Partition, Topic, Why};
-use chat_ports::observe::{Event, Observer};
-use tokio::sync::{mpsc, oneshot};
+use chat_ports::observe::{Event, Gauge, Observer};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, Effect, Now, title};
 use super::{LogAdmin, LogConfig};
-use crate::desk::{BackendThread, Desk, TURN_CALLS, answer};
+use crate::desk::{BackendThread, Desk, answer};
 
 type Answer<T> = oneshot::Sender<Result<T, PortError>>;
 
-/// One call, on its way to the thread.
+/// One call.
 pub(super) enum Call {
     Append {
         partition: Partition,
@@ -77,16 +77,16 @@ pub struct EmbeddedLog {
 }
 
 impl EmbeddedLog {
-    /// Starts the log on its thread.
+    /// Starts the log and the thread that lets its time pass.
     pub(crate) fn start(
         config: LogConfig,
         clock: SharedClock,
         observer: Observer,
     ) -> io::Result<(Self, LogAdmin, BackendThread)> {
-        let (desk, calls) = Desk::open();
-        let thread = BackendThread::spawn("chat-log", move |stop| {
-            run(config, clock, observer, calls, stop)
-        })?;
+        let log = Arc::new(Log::new(config, clock, observer));
+        let time = Arc::clone(&log);
+        let thread = BackendThread::spawn("chat-log", move |stop| pass_time(time, stop))?;
+        let desk = Desk::here(move |call| log.serve(call));
         let admin = LogAdmin { desk: desk.handle() };
         Ok((Self { desk, group: None }, admin, thread))
     }
@@ -160,48 +160,111 @@ impl EventLog for EmbeddedLog {
 }
 
 type Tokens = Cluster<oneshot::Sender<Appended>, Answer<Fetched>>;
+type Outcome = Effect<oneshot::Sender<Appended>, Answer<Fetched>>;
 
-async fn run(
-    config: LogConfig,
+/// The log with its clock.
+struct Log {
+    state: Mutex<State>,
+    /// Something is due sooner than the thread knows.
+    sooner: Notify,
+    start: Instant,
     clock: SharedClock,
     observer: Observer,
-    mut queue: mpsc::Receiver<Call>,
-    stop: CancellationToken,
-) {
-    let start = Instant::now();
-    let buffer = observer.gauge("log.buffer_bytes", config.log_buffer);
-    let mut cluster = Tokens::new(config);
-    let mut calls = Vec::with_capacity(TURN_CALLS);
+    buffer: Gauge,
+}
+
+struct State {
+    /// Gone when the log has stopped, and with it the calls that wait.
+    cluster: Option<Tokens>,
+    /// What the thread waits for.
+    awaited: Option<Duration>,
+}
+
+impl Log {
+    fn new(config: LogConfig, clock: SharedClock, observer: Observer) -> Self {
+        let buffer = observer.gauge("log.buffer_bytes", config.log_buffer);
+        let state = State { cluster: Some(Tokens::new(config)), awaited: None };
+        let (state, sooner, start) = (Mutex::new(state), Notify::new(), Instant::now());
+        Self { state, sooner, start, clock, observer, buffer }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves one call; false when the log has stopped.
+    fn serve(&self, call: Call) -> bool {
+        let mut state = self.state();
+        let State { cluster: Some(cluster), awaited } = &mut *state else { return false };
+        let now = self.now();
+        take(cluster, now, self.start, call);
+        self.buffer.set(cluster.buffered());
+        let effects = self.settle(cluster, now);
+        let due = cluster.next_due();
+        if due.is_some_and(|due| awaited.is_none_or(|awaited| due < awaited)) {
+            *awaited = due;
+            self.sooner.notify_one();
+        }
+        drop(state);
+        self.act(effects);
+        true
+    }
+
+    /// Does what is due, and says when it is to be called again.
+    fn tick(&self) -> Option<Instant> {
+        let mut state = self.state();
+        let State { cluster: Some(cluster), awaited } = &mut *state else { return None };
+        let effects = self.settle(cluster, self.now());
+        *awaited = cluster.next_due();
+        let due = awaited.map(|due| self.start + due);
+        drop(state);
+        self.act(effects);
+        due
+    }
+
+    fn settle(&self, cluster: &mut Tokens, now: Now) -> Vec<Outcome> {
+        cluster.settle(now);
+        self.buffer.set(cluster.buffered());
+        cluster.take_effects()
+    }
+
+    /// Tells callers what became of their calls; without the lock, since it wakes them.
+    fn act(&self, effects: Vec<Outcome>) {
+        for effect in effects {
+            match effect {
+                Effect::Appended(reply, outcome) => answer(reply, outcome),
+                Effect::Fetched(reply, fetched) => answer(reply, fetched),
+                Effect::Elected(partition, broker) => {
+                    self.observer.note(Event::LeaderElected(title(partition), broker));
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { at: self.start.elapsed(), wall_ms: self.clock.wall_ms() }
+    }
+}
+
+/// Elections, expired members, waits that end: whatever happens without a call.
+async fn pass_time(log: Arc<Log>, stop: CancellationToken) {
     let stopped = stop.cancelled();
     tokio::pin!(stopped);
     loop {
-        let due = cluster.next_due().map(|due| start + due);
+        let due = log.tick();
         tokio::select! {
             biased;
-            () = &mut stopped => return,
-            got = queue.recv_many(&mut calls, TURN_CALLS) => if got == 0 { return },
+            () = &mut stopped => break,
+            () = log.sooner.notified() => {}
             () = async { match due {
                 Some(due) => tokio::time::sleep_until(due).await,
                 None => std::future::pending().await,
             } } => {}
         }
-        let now = Now { at: start.elapsed(), wall_ms: clock.wall_ms() };
-        for call in calls.drain(..) {
-            take(&mut cluster, now, start, call);
-        }
-        buffer.set(cluster.buffered());
-        cluster.settle(now);
-        buffer.set(cluster.buffered());
-        for effect in cluster.take_effects() {
-            match effect {
-                Effect::Appended(reply, outcome) => answer(reply, outcome),
-                Effect::Fetched(reply, fetched) => answer(reply, fetched),
-                Effect::Elected(partition, broker) => {
-                    observer.note(Event::LeaderElected(title(partition), broker));
-                }
-            }
-        }
     }
+    // Taken out first: who waits for an answer is told outside the lock.
+    let cluster = log.state().cluster.take();
+    drop(cluster);
 }
 
 fn take(cluster: &mut Tokens, now: Now, start: Instant, call: Call) {

@@ -1,14 +1,14 @@
 //! The replicated event log: brokers, partitions, consumer groups, all in memory.
 //!
-//! [`cluster::Cluster`] is the whole log as a state machine without threads, sockets or clocks; start there. The thread
-//! `chat-log` drives it; [`EmbeddedLog`] is the port, [`LogAdmin`] the operator's handle.
+//! [`cluster::Cluster`] is the whole log as a state machine without threads, sockets or clocks; start there. [`EmbeddedLog`], the
+//! port, drives it in its callers' threads, and the thread `chat-log` lets time pass; [`LogAdmin`] is the operator's handle.
 //!
 //! - `config` sizes, limits and the policy of reading.
 //! - `replica` batches and one broker's copy of a partition.
 //! - `partition` leader, ISR, high watermark, what waits for them.
 //! - `group` members, assignment, positions.
 //! - `cluster` all of it, with brokers and time.
-//! - `handle` the thread and the port.
+//! - `handle` the port, and the thread for what happens without a call.
 //! - `admin` what an operator may do to it.
 pub mod admin;
 pub mod cluster;

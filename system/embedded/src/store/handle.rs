@@ -1,7 +1,6 @@
-//! The thread `chat-store` and the two ports in front of it.
-use std::io;
+//! The two ports in front of the store, which serves each call in its caller's thread.
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,10 +17,21 @@ use tokio::sync::oneshot::Sender;
 use tokio::time::Instant;
 
 use super::state::{Now, Store};
-use crate::desk::{BackendThread, Desk, answer, serve};
+use crate::desk::{Desk, answer};
 
 /// One call: what to do with the store, its answer included.
 type Call = Box<dyn FnOnce(&mut Store, Now) + Send>;
+
+/// Ends the store on drop: it forgets everything, and later calls are refused.
+pub(crate) struct StoreStop {
+    state: Arc<Mutex<Option<Store>>>,
+}
+
+impl Drop for StoreStop {
+    fn drop(&mut self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
 
 /// Both ports. A clone shares its count of waiting calls; [`Self::registry`] and [`Self::relay_queue`] give fresh ones.
 #[derive(Clone)]
@@ -30,32 +40,30 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Starts the store on its thread. A queue holds at most `relay_queue` items.
+    /// An empty store. A queue holds at most `relay_queue` items.
     pub(crate) fn start(
         relay_queue: u64,
         clock: SharedClock,
         observer: Observer,
-    ) -> io::Result<(Self, StoreAdmin, BackendThread)> {
-        let (desk, calls) = Desk::<Call>::open();
-        let thread = BackendThread::spawn("chat-store", move |stop| async move {
-            let start = Instant::now();
-            let now = move || Now { at: start.elapsed(), wall_ms: clock.wall_ms() };
-            let mut store = Store::new(now(), relay_queue);
-            let longest = observer.gauge("relay_queue.items", relay_queue);
-            serve(calls, stop, |turn| {
-                let now = now();
-                for call in turn.drain(..) {
-                    call(&mut store, now);
-                }
-                longest.seen(store.take_longest() as u64);
-                for device in store.take_raised() {
-                    observer.note(Event::FloorRaised(device));
-                }
-            })
-            .await;
-        })?;
+    ) -> (Self, StoreAdmin, StoreStop) {
+        let start = Instant::now();
+        let now = move || Now { at: start.elapsed(), wall_ms: clock.wall_ms() };
+        let state = Arc::new(Mutex::new(Some(Store::new(now(), relay_queue))));
+        let store = Arc::clone(&state);
+        let longest = observer.gauge("relay_queue.items", relay_queue);
+        let desk = Desk::<Call>::here(move |call| {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(store) = &mut *store else { return false };
+            call(store, now());
+            longest.seen(store.take_longest() as u64);
+            for device in store.take_raised() {
+                observer.note(Event::FloorRaised(device));
+            }
+            true
+        });
         let admin = StoreAdmin { store: Self { desk: desk.handle() } };
-        Ok((Self { desk }, admin, thread))
+        let stop = StoreStop { state };
+        (Self { desk }, admin, stop)
     }
 
     /// A handle with its own limit of waiting calls.

@@ -1,6 +1,6 @@
 //! Registry and relay queues: one store behind both ports, in memory, with real leases.
 //!
-//! [`state::Store`] is the store as a state machine without threads or clocks; the thread `chat-store` drives it.
+//! [`state::Store`] is the store as a state machine without threads or clocks; [`EmbeddedStore`] drives it.
 //! [`EmbeddedStore`] is both ports, [`StoreAdmin`] the operator's handle.
 //!
 //! - `nodes` node leases, claims of sweepers, the reverse index of routes.
@@ -16,4 +16,5 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use handle::StoreStop;
 pub use handle::{EmbeddedStore, StoreAdmin};
