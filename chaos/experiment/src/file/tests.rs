@@ -159,6 +159,16 @@ fn a_witness_of_another_fault_is_shown_where_it_is_written() {
 }
 
 #[test]
+fn a_black_hole_of_one_way_cannot_tell_the_device() {
+    let errors = refused(|text| {
+        let fault = "{kill: {node: {role: gateway, count: 1}, how: process}}";
+        assert!(text.contains(fault), "{text}");
+        text.replace(fault, "{black-hole: {devices: {share: 40%}, direction: up, told: device}}")
+    });
+    assert!(errors.contains("nothing flows either way"), "{errors}");
+}
+
+#[test]
 fn only_counts_of_devices_shrink_with_the_population() {
     let text = EXPERIMENTS.get("gateway-kill").unwrap();
     let text = text.replace("{min: 1000}", "{min: 1000}, unit_gone: {min: 1}");

@@ -35,6 +35,9 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use storm_record::facts::FaultKind;
+
+    use crate::finding::Outcome;
     use crate::kit::{Kit, judged};
 
     #[test]
@@ -44,5 +47,22 @@ mod tests {
         // The route of the first connection stays until the second one replaces it.
         kit.record.facts.routes.retain(|change| !(change.device == 2 && change.route.is_none()));
         judged(&kit).only_fails("S2");
+    }
+
+    #[test]
+    fn the_route_of_a_device_that_left_a_silent_link_may_wait_until_its_node_finds_out() {
+        for (told, kept) in [(true, true), (false, false)] {
+            let mut kit = Kit::clean();
+            kit.reconnect(2, 3_000_000_000, 5_500_000_000);
+            kit.record.facts.routes.retain(|at| !(at.device == 2 && at.route.is_none()));
+            let devices = if told { vec![2] } else { Vec::new() };
+            // The device was told while the act was under way: its link ended before the fault was noted.
+            let log = kit.fault(FaultKind::BlackHoleTold, 3_000_500_000, 9_000_000_000);
+            log.began_ns = Some(2_999_000_000);
+            log.targets.devices = devices;
+            let report = judged(&kit);
+            let stale = report.finding("S2");
+            assert_eq!(stale.outcome == Outcome::Pass, kept, "{stale:#?}");
+        }
     }
 }
