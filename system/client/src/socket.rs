@@ -130,6 +130,8 @@ struct Drive<'a> {
     socket: Live,
     entry: usize,
     unflushed: bool,
+    /// The WebSocket holds no whole frame that nobody took.
+    read_dry: bool,
     closing: Option<Closing>,
     leave_by_ns: Option<u64>,
     rest: Option<Rest>,
@@ -154,6 +156,7 @@ pub(crate) async fn live(
         socket,
         entry,
         unflushed: false,
+        read_dry: false,
         closing: None,
         leave_by_ns: None,
         rest: None,
@@ -216,7 +219,13 @@ impl Drive<'_> {
 
     fn read(&mut self, cx: &mut Context<'_>, out: &mut Vec<ClientFrame>) -> Option<End> {
         for _ in 0..FRAMES_A_TURN {
-            let Poll::Ready(next) = self.socket.poll_next_unpin(cx) else { return None };
+            // Asking the WebSocket clears its buffer, so one that was read dry is asked when its socket has something.
+            if self.read_dry && self.socket.get_ref().poll_read_ready(cx).is_pending() {
+                return None;
+            }
+            let next = self.socket.poll_next_unpin(cx);
+            self.read_dry = next.is_pending();
+            let Poll::Ready(next) = next else { return None };
             let bytes = match next {
                 Some(Ok(Message::Binary(bytes))) => bytes,
                 Some(Ok(Message::Text(text))) => text.into(),

@@ -1,4 +1,6 @@
 //! `MessagePack` and JSON forms of a frame.
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +28,12 @@ pub enum CodecError {
     Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+thread_local! {
+    /// Where a frame is written before its length is known: growing a new buffer for each costs more than the copy. It stays as
+    /// large as the thread's largest frame, which `limits::FRAME_MAX` bounds.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Codec {
     /// Both, the default first.
     pub const ALL: [Self; 2] = [Self::MessagePack, Self::Json];
@@ -45,13 +53,16 @@ impl Codec {
 
     /// Encodes a frame.
     pub fn encode<T: Serialize>(self, frame: &T) -> Result<Bytes, CodecError> {
-        let bytes = match self {
-            Self::MessagePack => {
-                rmp_serde::to_vec_named(frame).map_err(|e| CodecError::Encode(e.into()))?
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            match self {
+                Self::MessagePack => rmp_serde::encode::write_named(scratch, frame)
+                    .map_err(|e| CodecError::Encode(e.into()))?,
+                Self::Json => serde_json::to_writer(&mut *scratch, frame)
+                    .map_err(|e| CodecError::Encode(e.into()))?,
             }
-            Self::Json => serde_json::to_vec(frame).map_err(|e| CodecError::Encode(e.into()))?,
-        };
-        Ok(bytes.into())
+            Ok(Bytes::copy_from_slice(scratch))
+        })
     }
 
     /// Decodes a frame.

@@ -19,6 +19,11 @@ impl Counted {
     pub(crate) fn new(inner: Stream) -> Self {
         Self { inner, read: 0, written: 0 }
     }
+
+    /// Whether a read would find something: bytes, the end, or an error.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.poll_read_ready(cx)
+    }
 }
 
 impl AsyncRead for Counted {

@@ -86,6 +86,8 @@ struct Connection {
     counted_out: u64,
     unflushed: u32,
     flush_pending: bool,
+    /// The WebSocket holds no whole frame that nobody took.
+    read_dry: bool,
     /// Receipts wait in the buffer until this instant for something that leaves anyway.
     held_until: Option<Instant>,
     mail: Vec<Item>,
@@ -121,6 +123,7 @@ impl Connection {
             counted_out,
             unflushed: 0,
             flush_pending: false,
+            read_dry: false,
             held_until: None,
             mail: Vec::new(),
             barrier: None,
@@ -137,7 +140,7 @@ impl Connection {
             return Poll::Ready(Wake::Mail);
         }
         if self.unflushed < FRAMES_A_FLUSH
-            && let Poll::Ready(frame) = Pin::new(&mut self.socket).poll_next(cx)
+            && let Poll::Ready(frame) = self.poll_frame(cx)
         {
             return Poll::Ready(frame.map_or(Wake::Gone, Wake::Frame));
         }
@@ -150,11 +153,21 @@ impl Connection {
                 Poll::Pending => self.flush_pending = true,
             }
             // The socket was not asked if a full batch came first.
-            if let Poll::Ready(frame) = Pin::new(&mut self.socket).poll_next(cx) {
+            if let Poll::Ready(frame) = self.poll_frame(cx) {
                 return Poll::Ready(frame.map_or(Wake::Gone, Wake::Frame));
             }
         }
         self.timer.as_mut().poll(cx).map(|()| Wake::Timer)
+    }
+
+    /// The next frame. A WebSocket that was read dry is asked again when its socket has something: asking clears its buffer.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<tungstenite::Result<Message>>> {
+        if self.read_dry && self.socket.get_ref().poll_read_ready(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let frame = Pin::new(&mut self.socket).poll_next(cx);
+        self.read_dry = frame.is_pending();
+        frame
     }
 
     fn on_wake(&mut self, wake: Wake) {
