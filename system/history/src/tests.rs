@@ -160,6 +160,7 @@ async fn writer_starts_from_the_snapshot_below_its_position() {
             log_ms: record.log_ms,
             cid,
             conv: conv(),
+            from: ANN.device(0),
             client_ms,
         });
     }

@@ -149,7 +149,7 @@ impl Writer {
         conv.peer(from.user())?;
         let cid = Cid::from_bytes(&send.cid)?;
         let (offset, log_ms, client_ms) = (record.offset, record.log_ms, send.client_ms);
-        let verdict = self.fold.apply(&Input { offset, log_ms, cid, conv, client_ms });
+        let verdict = self.fold.apply(&Input { offset, log_ms, cid, conv, from, client_ms });
         let (mid, cseq) = match verdict {
             Verdict::Accepted { mid, cseq } | Verdict::Duplicate { mid, cseq, .. } => {
                 (self.mids.of(mid), cseq)

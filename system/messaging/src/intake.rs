@@ -272,9 +272,10 @@ struct Rejects {
 
 impl Rejects {
     fn new(observer: &Observer) -> Self {
-        let names = ["busy", "unavailable", "stale", "too-large", "forbidden", "unknown-user"];
+        let counter =
+            |code: RejectCode| observer.counter(format!("intake.rejects.{}", code.name()));
         Self {
-            by_code: names.map(|name| observer.counter(format!("intake.rejects.{name}"))),
+            by_code: RejectCode::ALL.map(counter),
             dropped: observer.counter("messaging.answers_dropped"),
         }
     }

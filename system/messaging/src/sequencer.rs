@@ -159,6 +159,7 @@ fn read(record: &Record) -> Option<Prepared> {
         log_ms: record.log_ms,
         cid,
         conv,
+        from,
         client_ms: send.client_ms,
     };
     Some(Prepared { input, from, to, send })
@@ -292,6 +293,7 @@ impl Sequencer {
                 (RejectCode::Stale, false, 0)
             }
             Refusal::Busy => (RejectCode::Busy, true, self.retry_after_ms),
+            Refusal::CidTaken => (RejectCode::CidTaken, false, 0),
         };
         if !self.answers_on_fold {
             return;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::digest::{message_hash, mix};
 use crate::limits::{AGE_MAX_MS, AHEAD_MAX_MS};
-use crate::{Cid, ConvId, Mid};
+use crate::{Cid, ConvId, DeviceId, Mid};
 
 /// Remembered `cid`s, and remembered conversations, of one partition; beyond either a record is refused as busy.
 pub const ENTRIES_MAX: usize = 1_000_000;
@@ -31,6 +31,8 @@ pub struct Input {
     pub cid: Cid,
     /// Conversation.
     pub conv: ConvId,
+    /// Device that sent it.
+    pub from: DeviceId,
     /// The client's stamp of the first attempt.
     pub client_ms: u64,
 }
@@ -42,6 +44,9 @@ pub enum Refusal {
     Stale,
     /// The memory of the partition is full.
     Busy,
+    /// The `cid` stands for a message of another device or conversation. To answer it as a copy would be to accept a message
+    /// that never surfaces.
+    CidTaken,
 }
 
 /// What a record is.
@@ -77,6 +82,8 @@ struct First {
     offset: u64,
     log_ms: u64,
     cseq: u64,
+    /// Digest of conversation and device: whose `cid` it is.
+    whose: u64,
 }
 
 /// State of the fold over one partition.
@@ -136,6 +143,7 @@ impl Fold {
             Verdict::Duplicate { cseq, .. } => mix(&[1, cseq]),
             Verdict::Refused(Refusal::Stale) => 2,
             Verdict::Refused(Refusal::Busy) => 3,
+            Verdict::Refused(Refusal::CidTaken) => 4,
         };
         self.digest = mix(&[self.digest, input.offset, folded]);
         self.next_offset = input.offset + 1;
@@ -149,7 +157,7 @@ impl Fold {
     }
 
     fn judge(&mut self, input: &Input) -> Verdict {
-        let &Input { offset, log_ms, cid, conv, client_ms } = input;
+        let &Input { offset, log_ms, cid, conv, from, client_ms } = input;
         let too_old = |at: u64| at.saturating_sub(client_ms) > AGE_MAX_MS;
         if client_ms.saturating_sub(log_ms) > AHEAD_MAX_MS
             || too_old(log_ms)
@@ -165,7 +173,12 @@ impl Fold {
             self.order.pop_front();
             self.seen.remove(&oldest);
         }
+        let (low, high) = conv.users();
+        let whose = mix(&[low.0, high.0, from.0]);
         if let Some(first) = self.seen.get(&cid) {
+            if first.whose != whose {
+                return Verdict::Refused(Refusal::CidTaken);
+            }
             let mid = mid_of(self.partition, first.offset, first.log_ms);
             return Verdict::Duplicate { mid, cseq: first.cseq, log_ms: first.log_ms };
         }
@@ -176,7 +189,7 @@ impl Fold {
         let last = self.last.entry(conv).or_insert(0);
         *last += 1;
         let cseq = *last;
-        self.seen.insert(cid, First { offset, log_ms, cseq });
+        self.seen.insert(cid, First { offset, log_ms, cseq, whose });
         self.order.push_back((cid, client_ms));
         Verdict::Accepted { mid: mid_of(self.partition, offset, log_ms), cseq }
     }
@@ -186,7 +199,7 @@ impl Fold {
         let mut last: Vec<_> = self.last.iter().collect();
         last.sort_unstable();
         let mut bytes = Vec::with_capacity(
-            64 + last.len() * 24 + self.order.len() * 48 + self.checkpoints.len() * 16,
+            64 + last.len() * 24 + self.order.len() * 56 + self.checkpoints.len() * 16,
         );
         bytes.extend_from_slice(MAGIC);
         let word = |bytes: &mut Vec<u8>, value: u64| bytes.extend_from_slice(&value.to_le_bytes());
@@ -203,7 +216,7 @@ impl Fold {
             let first =
                 self.seen.get(cid).copied().expect("every remembered `cid` has its first copy");
             bytes.extend_from_slice(&cid.to_bytes());
-            for value in [*client_ms, first.offset, first.log_ms, first.cseq] {
+            for value in [*client_ms, first.offset, first.log_ms, first.cseq, first.whose] {
                 word(&mut bytes, value);
             }
         }
@@ -235,8 +248,9 @@ impl Fold {
         for _ in 0..reader.word()? {
             let cid = Cid::from_bytes(reader.take::<16>()?).ok_or(BadSnapshot)?;
             let client_ms = reader.word()?;
-            let first =
-                First { offset: reader.word()?, log_ms: reader.word()?, cseq: reader.word()? };
+            let (offset, log_ms) = (reader.word()?, reader.word()?);
+            let (cseq, whose) = (reader.word()?, reader.word()?);
+            let first = First { offset, log_ms, cseq, whose };
             fold.order.push_back((cid, client_ms));
             fold.seen.insert(cid, first);
         }
@@ -262,7 +276,7 @@ pub fn mid_from_bits(bits: u128) -> Mid {
     Mid(Uuid::from_u128(bits))
 }
 
-const MAGIC: &[u8] = b"chatstorm.fold/1";
+const MAGIC: &[u8] = b"chatstorm.fold/2";
 
 struct Reader<'a>(&'a [u8]);
 
@@ -288,7 +302,8 @@ mod tests {
 
     fn input(offset: u64, cid: u128, conv: u64, log_ms: u64, client_ms: u64) -> Input {
         let conv = ConvId::direct(UserId(0), UserId(conv + 1)).unwrap();
-        Input { offset, log_ms, cid: Cid(Uuid::from_u128(cid)), conv, client_ms }
+        let from = UserId(0).device(0);
+        Input { offset, log_ms, cid: Cid(Uuid::from_u128(cid)), conv, from, client_ms }
     }
 
     #[test]
@@ -300,6 +315,19 @@ mod tests {
             fold.apply(&input(2, 1, 1, T0 + 9, T0)),
             Verdict::Duplicate { mid, cseq, log_ms: T0 }
         );
+    }
+
+    #[test]
+    fn a_cid_of_another_device_or_conversation_is_refused_and_never_a_copy() {
+        let mut fold = Fold::new(0);
+        let first = fold.apply(&input(0, 1, 1, T0, T0));
+        assert!(matches!(first, Verdict::Accepted { .. }));
+        let other_conversation = input(1, 1, 2, T0, T0);
+        let other_device = Input { from: UserId(2).device(0), ..input(2, 1, 1, T0, T0) };
+        for taken in [other_conversation, other_device] {
+            assert_eq!(fold.apply(&taken), Verdict::Refused(Refusal::CidTaken));
+        }
+        assert!(matches!(fold.apply(&input(3, 1, 1, T0, T0)), Verdict::Duplicate { .. }));
     }
 
     #[test]

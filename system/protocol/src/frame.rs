@@ -175,18 +175,34 @@ pub enum RejectCode {
     Forbidden,
     /// The conversation names a user that does not exist.
     UnknownUser,
+    /// The `cid` stands for another message already.
+    CidTaken,
 }
 
 impl RejectCode {
     /// All codes, in their wire order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Busy,
         Self::Unavailable,
         Self::Stale,
         Self::TooLarge,
         Self::Forbidden,
         Self::UnknownUser,
+        Self::CidTaken,
     ];
+
+    /// The word on the wire and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Unavailable => "unavailable",
+            Self::Stale => "stale",
+            Self::TooLarge => "too-large",
+            Self::Forbidden => "forbidden",
+            Self::UnknownUser => "unknown-user",
+            Self::CidTaken => "cid-taken",
+        }
+    }
 
     /// Number between nodes.
     pub fn to_wire(self) -> u32 {
@@ -197,6 +213,7 @@ impl RejectCode {
             Self::TooLarge => 3,
             Self::Forbidden => 4,
             Self::UnknownUser => 5,
+            Self::CidTaken => 6,
         }
     }
 

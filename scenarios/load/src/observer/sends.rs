@@ -161,7 +161,7 @@ impl State {
             self.record.recorder.refused(due_ns);
         }
         let explicit = !flight.is_some_and(|(_, bare)| bare);
-        self.record.ledger.rejected(n, code_name(code), explicit, now);
+        self.record.ledger.rejected(n, code.name(), explicit, now);
     }
 
     /// The message may or may not surface.
@@ -288,17 +288,6 @@ impl State {
         if !waiting.is_empty() {
             self.ticks.insert((who, conv), waiting);
         }
-    }
-}
-
-fn code_name(code: RejectCode) -> &'static str {
-    match code {
-        RejectCode::Busy => "busy",
-        RejectCode::Unavailable => "unavailable",
-        RejectCode::Stale => "stale",
-        RejectCode::TooLarge => "too-large",
-        RejectCode::Forbidden => "forbidden",
-        RejectCode::UnknownUser => "unknown-user",
     }
 }
 

@@ -187,6 +187,21 @@ async fn stale_send_exists_for_nobody() {
 }
 
 #[tokio::test]
+async fn cid_of_somebody_elses_message_exists_for_nobody() {
+    let bench = Bench::new().await;
+    let node = bench.start("services-1");
+    let conv = ConvId::direct(ANN, BOB).unwrap();
+    bench.send([1]);
+    let taken = send_record(conv, BOB.device(0), 1, T0);
+    bench.log.put((Topic::Messages, partition(conv)), vec![taken]);
+    bench.send([2]);
+    bench.owes(2).await;
+    assert!(bench.messages(ANN.device(0)).is_empty(), "the refused message surfaces nowhere");
+    assert_eq!(bench.counter("sequencer.refused"), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn unreadable_record_is_skipped() {
     let bench = Bench::new().await;
     let node = bench.start("services-1");
