@@ -1,29 +1,23 @@
 //! One device between and during its connections, without I/O: frames and time go in, frames and wishes come out.
+mod pages;
+mod telling;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use bytes::Bytes;
 use chat_protocol::ConvId;
 use chat_protocol::close::{self, Reaction};
-use chat_protocol::frame::{Ack, Beat, ClientFrame, Deliver, Hello, Send, ServerFrame, Welcome};
-use chat_protocol::limits::{HISTORY_PAGE_MAX, Timers};
-use chat_protocol::rest::MessagePage;
+use chat_protocol::frame::{Ack, Beat, ClientFrame, Deliver, Hello, ServerFrame, Welcome};
 
-use crate::app::{Attempt, Closed, EndedBy, Local, Oddity, Opened, Origin, Outgoing, Surfaced};
+use crate::app::{Attempt, Closed, EndedBy, Oddity, Opened, Outgoing};
 use crate::backoff::{Backoff, Dice, End, nanos};
 use crate::device::{Profile, Shared};
-use crate::inbox::{Inbox, Item, Position};
-use crate::outbox::{Outbox, Outcome, Writer};
+use crate::inbox::{Inbox, Position};
+use crate::outbox::{Outbox, Outcome};
 use crate::policy::Hints;
-
-/// A page that could not be read is asked for again after this share of the time that a hole holds back what follows.
-const FETCH_RETRY_SHARE: u32 = 2;
-/// A page is given up after so many times that time, a minute by the default timers; the numbers behind it then count as seen.
-const FETCH_PATIENCE: u32 = 30;
-/// A sync ends when this many passes in a row brought nothing new: history trails the relay.
-const QUIET_PASSES: u32 = 2;
-/// A sync ends after so many passes at the latest.
-const PASSES_MAX: u32 = 30;
+pub use pages::Fetch;
+use pages::Sync;
+use telling::{Encoder, shower, tell};
 
 /// What the task does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,35 +26,6 @@ pub enum Step {
     Go,
     /// Closes the connection with this code, because of this.
     Close(u16, EndedBy),
-}
-
-/// A page of history that is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetch {
-    /// Conversation.
-    pub conv: ConvId,
-    /// Messages above this number.
-    pub after: u64,
-    /// The number that must be readable.
-    pub min_cseq: Option<u64>,
-    /// What it is for.
-    pub origin: Origin,
-    give_up_ns: u64,
-    not_before_ns: u64,
-}
-
-impl Fetch {
-    /// Rows of a page.
-    pub const LIMIT: u32 = HISTORY_PAGE_MAX;
-}
-
-#[derive(Debug, Default)]
-struct Sync {
-    running: bool,
-    passes: u32,
-    quiet: u32,
-    news: bool,
-    next_ns: u64,
 }
 
 #[derive(Debug)]
@@ -133,11 +98,6 @@ impl Session {
     /// Whether a connection is up.
     pub fn connected(&self) -> bool {
         self.conn.is_some()
-    }
-
-    /// Whether pages of history are wanted.
-    pub fn syncing(&self) -> bool {
-        self.sync.running || !self.fetches.is_empty()
     }
 
     /// A draw of the device's own randomness.
@@ -329,16 +289,9 @@ impl Session {
             self.outbox.write(now, server_ms, &mut writer, &mut told);
         }
         let mut show = shower(&shared, who, conn.epoch, now);
-        let (fetches, give_up_ns) = (&mut self.fetches, now + fetch_patience_ns(&shared.timers));
+        let fetches = &mut self.fetches;
         self.inbox.tick(now, &mut show, &mut |conv, after| {
-            fetches.push_back(Fetch {
-                conv,
-                after,
-                min_cseq: Some(after + 1),
-                origin: Origin::Hole,
-                give_up_ns,
-                not_before_ns: 0,
-            });
+            fetches.push_back(Fetch::of_hole(conv, after, now, &shared.timers));
         });
         if now >= conn.next_beat_ns {
             conn.next_beat_ns = now + conn.beat_ns;
@@ -356,7 +309,7 @@ impl Session {
             out.extend(self.inbox.ack(now, true).map(|dseq| ClientFrame::Ack(Ack { dseq })));
             return Step::Close(close::NORMAL, EndedBy::Device);
         }
-        if self.sync.running && self.fetches.is_empty() && now >= self.sync.next_ns {
+        if self.pass_due_ns().is_some_and(|due| now >= due) {
             self.next_pass(now);
         }
         Step::Go
@@ -371,17 +324,13 @@ impl Session {
     pub fn due_ns(&self) -> u64 {
         let due = self.outbox.due_ns();
         let Some(conn) = &self.conn else { return due };
-        let sync =
-            if self.sync.running && self.fetches.is_empty() { self.sync.next_ns } else { u64::MAX };
-        let fetch = self.fetches.front().map_or(u64::MAX, |fetch| fetch.not_before_ns);
         let patience = conn.last_frame_ns.saturating_add(nanos(self.shared.timers.patience));
         let drain = conn.drain_due_ns.unwrap_or(u64::MAX);
         due.min(self.inbox.due_ns())
             .min(conn.next_beat_ns)
             .min(patience)
             .min(drain)
-            .min(sync)
-            .min(fetch)
+            .min(self.pages_due_ns())
     }
 
     /// The connection is gone. Returns what the backoff has to know.
@@ -413,137 +362,10 @@ impl Session {
         })
     }
 
-    /// The next page of history to read, if its time has come.
-    pub fn next_fetch(&mut self, now: u64) -> Option<Fetch> {
-        self.conn.as_ref()?;
-        self.fetches.pop_front_if(|fetch| now >= fetch.not_before_ns)
-    }
-
-    /// A page was read, or not.
-    pub fn fetched(&mut self, mut fetch: Fetch, page: Option<MessagePage>, now: u64) {
-        let who = self.profile.who;
-        let Some(page) = page else {
-            self.shared.app.odd(who, Oddity::HistoryFailed, now);
-            if now < fetch.give_up_ns {
-                fetch.not_before_ns = now + self.fetch_retry_ns();
-                self.fetches.push_back(fetch);
-            } else {
-                self.inbox.settle(fetch.conv, self.inbox.top(fetch.conv));
-            }
-            return;
-        };
-        let epoch = self.conn.as_ref().map_or(self.epoch_max, |conn| conn.epoch);
-        let (rows, own) = (page.messages.len(), self.profile.device);
-        let mut show = shower(&self.shared, who, epoch, now);
-        for message in page.messages {
-            fetch.after = fetch.after.max(message.cseq);
-            if message.from_device == own {
-                self.inbox.own(fetch.conv, message.cseq, now, &mut show);
-            } else {
-                let item = Item::of_page(fetch.conv, message, fetch.origin);
-                self.sync.news |= self.inbox.take(item, u64::MAX, now, &mut show);
-            }
-        }
-        if rows >= Fetch::LIMIT as usize
-            && (fetch.origin == Origin::Sync || fetch.after < self.inbox.top(fetch.conv))
-        {
-            fetch.min_cseq = None;
-            fetch.give_up_ns = now + fetch_patience_ns(&self.shared.timers);
-            self.fetches.push_front(fetch);
-        }
-    }
-
-    fn fetch_retry_ns(&self) -> u64 {
-        nanos(self.shared.timers.hole_wait / FETCH_RETRY_SHARE)
-    }
-
-    fn start_sync(&mut self, now: u64) {
-        self.fetches.retain(|fetch| fetch.origin != Origin::Sync);
-        self.sync = Sync { running: true, next_ns: now, ..Sync::default() };
-    }
-
-    fn next_pass(&mut self, now: u64) {
-        let retry_ns = self.fetch_retry_ns();
-        let sync = &mut self.sync;
-        sync.quiet = if sync.news || sync.passes == 0 { 0 } else { sync.quiet + 1 };
-        if sync.quiet >= QUIET_PASSES || sync.passes >= PASSES_MAX {
-            sync.running = false;
-            self.shared.app.synced(self.profile.who, now);
-            return;
-        }
-        sync.news = false;
-        sync.passes += 1;
-        sync.next_ns = now + retry_ns;
-        let give_up_ns = now + fetch_patience_ns(&self.shared.timers);
-        let mut convs: BTreeMap<ConvId, u64> = self.inbox.conversations().collect();
-        for conv in self.shared.app.conversations(self.profile.who) {
-            convs.entry(conv).or_insert(0);
-        }
-        self.fetches.extend(convs.into_iter().map(|(conv, after)| Fetch {
-            conv,
-            after,
-            min_cseq: None,
-            origin: Origin::Sync,
-            give_up_ns,
-            not_before_ns: 0,
-        }));
-    }
-
     /// Ends the device: every message left is told of.
     pub fn stop(&mut self, now: u64) {
         let (shared, who) = (Rc::clone(&self.shared), self.profile.who);
         self.outbox.stop(&mut |outcome| tell(&shared, who, outcome, now));
-    }
-}
-
-fn fetch_patience_ns(timers: &Timers) -> u64 {
-    nanos(timers.hole_wait * FETCH_PATIENCE)
-}
-
-struct Encoder<'a> {
-    shared: &'a Shared,
-    profile: &'a Profile,
-    out: &'a mut Vec<ClientFrame>,
-}
-
-impl Writer for Encoder<'_> {
-    fn body(&mut self, message: &Outgoing, now: u64) -> Bytes {
-        let compose =
-            |body: &mut Vec<u8>| self.shared.app.compose(self.profile.who, message, now, body);
-        self.shared.sealer.seal(message.conv, message.cid, self.profile.device, compose).into()
-    }
-
-    fn write(&mut self, message: &Outgoing, send: Send, now: u64) {
-        let attempt = send.attempt;
-        self.out.push(ClientFrame::Send(send));
-        self.shared.app.written(self.profile.who, message, attempt, now);
-    }
-}
-
-/// Opens and shows messages.
-fn shower(shared: &Shared, who: Local, conn_epoch: u64, now: u64) -> impl FnMut(Item) + '_ {
-    move |item| {
-        let mut text = shared.plaintext.borrow_mut();
-        let opened = shared.sealer.open(item.conv, item.from, &item.body, &mut text);
-        let Item { conv, cseq, mid, from, kind, origin, .. } = item;
-        let surfaced =
-            Surfaced { conv, cseq, mid, from, kind, plaintext: &text, origin, conn_epoch };
-        match opened {
-            Ok(()) => shared.app.surfaced(who, &surfaced, now),
-            Err(_) => shared.app.unreadable(who, &surfaced, now),
-        }
-    }
-}
-
-fn tell(shared: &Shared, who: Local, outcome: Outcome, now: u64) {
-    let app = &shared.app;
-    match outcome {
-        Outcome::Accepted(accepted) => app.accepted(who, &accepted, now),
-        Outcome::Rejected(ticket, code) => app.rejected(who, ticket, code, now),
-        Outcome::Refused(ticket, code, hinted) => app.refused(who, ticket, code, hinted, now),
-        Outcome::Unknown(ticket) => app.unknown(who, ticket, now),
-        Outcome::NotSent(ticket, why) => app.not_sent(who, ticket, why, now),
-        Outcome::Stray => app.odd(who, Oddity::UnknownAnswer, now),
     }
 }
 

@@ -1,14 +1,15 @@
 //! Stories of a device between and during its connections, without I/O.
 use std::cell::RefCell;
 
+use bytes::Bytes;
 use chat_protocol::frame::{DeviceClass, Drain, Error, Reset, ResumeOutcome, Sent};
 use chat_protocol::limits::Timers;
-use chat_protocol::rest::PageMessage;
+use chat_protocol::rest::{MessagePage, PageMessage};
 use chat_protocol::{Cid, DeviceId, Mid, UserId, fold};
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::app::{Accepted, App, Cause, Clock, Failure, NotSent};
+use crate::app::{Accepted, App, Cause, Clock, Failure, Local, NotSent, Origin, Surfaced};
 use crate::dial::Plain;
 use crate::policy::Policies;
 

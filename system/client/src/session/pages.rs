@@ -1,0 +1,162 @@
+//! Pages of history: what a hole lacks, and all conversations after the device's queue was lost.
+use std::collections::BTreeMap;
+
+use chat_protocol::ConvId;
+use chat_protocol::limits::{HISTORY_PAGE_MAX, Timers};
+use chat_protocol::rest::MessagePage;
+
+use super::Session;
+use super::telling::shower;
+use crate::app::{Oddity, Origin};
+use crate::backoff::nanos;
+use crate::inbox::Item;
+
+/// A page that could not be read is asked for again after this share of the time that a hole holds back what follows.
+const FETCH_RETRY_SHARE: u32 = 2;
+/// A page is given up after so many times that time, a minute by the default timers; the numbers behind it then count as seen.
+const FETCH_PATIENCE: u32 = 30;
+/// A sync ends when this many passes in a row brought nothing new: history trails the relay.
+const QUIET_PASSES: u32 = 2;
+/// A sync ends after so many passes at the latest.
+const PASSES_MAX: u32 = 30;
+
+/// A page of history that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Conversation.
+    pub conv: ConvId,
+    /// Messages above this number.
+    pub after: u64,
+    /// The number that must be readable.
+    pub min_cseq: Option<u64>,
+    /// What it is for.
+    pub origin: Origin,
+    give_up_ns: u64,
+    not_before_ns: u64,
+}
+
+impl Fetch {
+    /// Rows of a page.
+    pub const LIMIT: u32 = HISTORY_PAGE_MAX;
+
+    /// What is missing above `after`, because something later came.
+    pub(super) fn of_hole(conv: ConvId, after: u64, now: u64, timers: &Timers) -> Self {
+        Self {
+            conv,
+            after,
+            min_cseq: Some(after + 1),
+            origin: Origin::Hole,
+            give_up_ns: now + patience_ns(timers),
+            not_before_ns: 0,
+        }
+    }
+}
+
+/// Reading all conversations after the queue was lost.
+#[derive(Debug, Default)]
+pub(super) struct Sync {
+    running: bool,
+    passes: u32,
+    quiet: u32,
+    news: bool,
+    next_ns: u64,
+}
+
+impl Session {
+    /// Whether pages of history are wanted.
+    pub fn syncing(&self) -> bool {
+        self.sync.running || !self.fetches.is_empty()
+    }
+
+    /// When the next page or pass is due.
+    pub(super) fn pages_due_ns(&self) -> u64 {
+        let fetch = self.fetches.front().map_or(u64::MAX, |fetch| fetch.not_before_ns);
+        fetch.min(self.pass_due_ns().unwrap_or(u64::MAX))
+    }
+
+    /// When the next pass of a sync may begin.
+    pub(super) fn pass_due_ns(&self) -> Option<u64> {
+        (self.sync.running && self.fetches.is_empty()).then_some(self.sync.next_ns)
+    }
+
+    /// The next page of history to read, if its time has come.
+    pub fn next_fetch(&mut self, now: u64) -> Option<Fetch> {
+        self.conn.as_ref()?;
+        self.fetches.pop_front_if(|fetch| now >= fetch.not_before_ns)
+    }
+
+    /// A page was read, or not.
+    pub fn fetched(&mut self, mut fetch: Fetch, page: Option<MessagePage>, now: u64) {
+        let who = self.profile.who;
+        let Some(page) = page else {
+            self.shared.app.odd(who, Oddity::HistoryFailed, now);
+            if now < fetch.give_up_ns {
+                fetch.not_before_ns = now + self.retry_ns();
+                self.fetches.push_back(fetch);
+            } else {
+                self.inbox.settle(fetch.conv, self.inbox.top(fetch.conv));
+            }
+            return;
+        };
+        let epoch = self.conn.as_ref().map_or(self.epoch_max, |conn| conn.epoch);
+        let (rows, own) = (page.messages.len(), self.profile.device);
+        let mut show = shower(&self.shared, who, epoch, now);
+        for message in page.messages {
+            fetch.after = fetch.after.max(message.cseq);
+            if message.from_device == own {
+                self.inbox.own(fetch.conv, message.cseq, now, &mut show);
+            } else {
+                let item = Item::of_page(fetch.conv, message, fetch.origin);
+                self.sync.news |= self.inbox.take(item, u64::MAX, now, &mut show);
+            }
+        }
+        if rows >= Fetch::LIMIT as usize
+            && (fetch.origin == Origin::Sync || fetch.after < self.inbox.top(fetch.conv))
+        {
+            fetch.min_cseq = None;
+            fetch.give_up_ns = now + patience_ns(&self.shared.timers);
+            self.fetches.push_front(fetch);
+        }
+    }
+
+    fn retry_ns(&self) -> u64 {
+        nanos(self.shared.timers.hole_wait / FETCH_RETRY_SHARE)
+    }
+
+    /// Reads every conversation again, a pass after the other.
+    pub(super) fn start_sync(&mut self, now: u64) {
+        self.fetches.retain(|fetch| fetch.origin != Origin::Sync);
+        self.sync = Sync { running: true, next_ns: now, ..Sync::default() };
+    }
+
+    pub(super) fn next_pass(&mut self, now: u64) {
+        let retry_ns = self.retry_ns();
+        let sync = &mut self.sync;
+        sync.quiet = if sync.news || sync.passes == 0 { 0 } else { sync.quiet + 1 };
+        if sync.quiet >= QUIET_PASSES || sync.passes >= PASSES_MAX {
+            sync.running = false;
+            self.shared.app.synced(self.profile.who, now);
+            return;
+        }
+        sync.news = false;
+        sync.passes += 1;
+        sync.next_ns = now + retry_ns;
+        let give_up_ns = now + patience_ns(&self.shared.timers);
+        let mut convs: BTreeMap<ConvId, u64> = self.inbox.conversations().collect();
+        for conv in self.shared.app.conversations(self.profile.who) {
+            convs.entry(conv).or_insert(0);
+        }
+        self.fetches.extend(convs.into_iter().map(|(conv, after)| Fetch {
+            conv,
+            after,
+            min_cseq: None,
+            origin: Origin::Sync,
+            give_up_ns,
+            not_before_ns: 0,
+        }));
+    }
+}
+
+fn patience_ns(timers: &Timers) -> u64 {
+    nanos(timers.hole_wait * FETCH_PATIENCE)
+}
