@@ -25,6 +25,10 @@ use crate::rest::Edge;
 
 /// How a WebSocket request begins.
 const WEBSOCKET: &[u8] = b"GET /v1/ws";
+/// The header of a handshake, in lower case.
+const UPGRADE: &[u8] = b"\r\nupgrade:";
+/// Bytes of a request that are looked at.
+const LOOKED_AT: usize = 2 * 1024;
 /// Pause before a request line that came in pieces is looked at again.
 const PIECES: Duration = Duration::from_millis(5);
 /// Pause after a failed accept, for example when there are no more file descriptors.
@@ -158,9 +162,10 @@ fn config(hub: &Hub) -> WebSocketConfig {
         .max_frame_size(Some(most))
 }
 
-/// Looks at the request line without taking it.
+/// Looks at the request without taking it. One for the WebSocket that ends without asking for an upgrade is plain HTTP.
 async fn is_websocket(stream: &Stream) -> std::io::Result<bool> {
-    let mut head = [0_u8; WEBSOCKET.len() + 1];
+    // On the heap, so that it does not stay part of the connection's task.
+    let mut head = vec![0_u8; LOOKED_AT];
     loop {
         let count = stream.peek(&mut head).await?;
         if count == 0 {
@@ -171,7 +176,10 @@ async fn is_websocket(stream: &Stream) -> std::io::Result<bool> {
             return Ok(false);
         }
         if count > WEBSOCKET.len() {
-            return Ok(matches!(head[WEBSOCKET.len()], b' ' | b'?'));
+            let text = head[..count].to_ascii_lowercase();
+            let whole = text.ends_with(b"\r\n\r\n");
+            let asks = text.windows(UPGRADE.len()).any(|part| part == UPGRADE);
+            return Ok(matches!(head[WEBSOCKET.len()], b' ' | b'?') && (asks || !whole));
         }
         tokio::time::sleep(PIECES).await;
     }

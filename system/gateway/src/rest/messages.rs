@@ -2,7 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use chat_protocol::frame::{RejectCode, Send, Sent};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::problem::Problem;
-use super::{Json, caller};
+use super::{Json, Path, Query, caller};
 use crate::connection::node_send;
 use crate::hub::{Hub, SendAnswer};
 
@@ -109,6 +109,7 @@ fn rejected(reject: &node::Reject) -> Problem {
         RejectCode::UnknownUser => {
             (StatusCode::NOT_FOUND, "the conversation names a user that does not exist")
         }
+        RejectCode::CidTaken => (StatusCode::CONFLICT, "the cid stands for another message"),
     };
     let mut problem = Problem::new(status, title).with_effect(if reject.effect_unknown {
         "unknown"

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -44,6 +45,7 @@ impl Edge {
         let router = Router::new()
             .route("/healthz", get(|| async { StatusCode::OK }))
             .route("/readyz", get(ready))
+            .route("/v1/ws", get(not_a_handshake))
             .route("/v1/tokens", post(tokens::create))
             .route("/v1/conversations/{conv}/messages/{cid}", put(messages::send))
             .route("/v1/conversations/{conv}/messages", get(messages::page))
@@ -81,6 +83,36 @@ async fn in_time(request: Request, next: Next) -> Response {
 
 async fn ready(State(hub): State<Arc<Hub>>) -> StatusCode {
     if hub.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+async fn not_a_handshake() -> Problem {
+    Problem::new(StatusCode::UPGRADE_REQUIRED, "this address takes WebSocket handshakes")
+}
+
+/// Ids of the path; what cannot be one is a problem document.
+struct Path<T>(T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        let unreadable = Problem::new(StatusCode::BAD_REQUEST, "an id of the path is none");
+        path.map(|path| Self(path.0)).map_err(|_| unreadable.with_effect("none"))
+    }
+}
+
+/// Parameters of the query; what cannot be read is a problem document.
+struct Query<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        let unreadable = Problem::new(StatusCode::BAD_REQUEST, "a parameter is not a number");
+        query.map(|query| Self(query.0)).map_err(|_| unreadable)
+    }
 }
 
 /// A JSON body whose faults are problem documents.

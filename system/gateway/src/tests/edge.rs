@@ -71,7 +71,10 @@ async fn faults_are_problem_documents() {
     for (method, path, token, body, status) in [
         ("GET", "/v2/nothing", None, "", 404),
         ("DELETE", "/v1/tokens", None, "", 405),
+        ("GET", "/v1/ws", None, "", 426),
         ("PUT", path, None, body, 401),
+        ("PUT", "/v1/conversations/d1-2/messages/none", Some(&*token), body, 400),
+        ("GET", "/v1/conversations/d1-2/messages?after=x", Some(&*token), "", 400),
         ("PUT", foreign, Some(&*token), body, 403),
         ("PUT", path, Some(&*token), "{", 400),
         ("PUT", path, Some(&*token), &*big, 413),

@@ -99,7 +99,10 @@ async fn handshakes_beyond_the_rate_are_told_when_to_come_back() {
     let bed = Bed::start(Setup { limits, ..Setup::default() }).await;
     let _first = bed.connect(Codec::MessagePack).await;
     let mut stream = net::dial(bed.addr, LIMIT).await.unwrap();
-    stream.write_all(b"GET /v1/ws HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = String::new();
     timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
