@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use storm_record::control::ControlWindow;
+use storm_record::facts::CounterList;
 use storm_record::ledger::row::DelayRule;
 use storm_record::promises::ControlWanted;
 use storm_workload::plan::Window;
@@ -16,6 +17,9 @@ use crate::verdict::Reason;
 const MEAN: f64 = 1.5;
 /// Peak second, times the control's mean.
 const PEAK: f64 = 3.0;
+/// A port below this share of its usual pace is held up, and what it leaves undone meanwhile it may make good at any pace: a backlog
+/// that is worked off is work put off, not work added. The mean still bounds all of it.
+const HELD_UP: f64 = 0.5;
 /// Attempts a common cut, where the server dictates a window.
 const CONNECTS: f64 = 1.5;
 /// Calls for each connection opened, on top of the control's share: one to register, one to renew or take over what the registry
@@ -138,7 +142,7 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
         // Peaks are compared a second, not a delivery: in an outage there is none.
         let seconds = held.iter().map(|window| window.len_ns).sum::<u64>() as f64 / 1e9;
         let usual_rate = usual * deliveries as f64 / seconds.max(1.0);
-        let peak = peak(case, port, &openings, (first.from_ns, last.to_ns));
+        let peak = peak(case, port, &openings, usual_rate, (first.from_ns, last.to_ns));
         if let Some(Peak { at_ns, rate, explained }) = peak
             && rate > PEAK * usual_rate
         {
@@ -181,10 +185,25 @@ fn beside(explained: u64) -> String {
 /// The busiest second of a port.
 struct Peak {
     at_ns: u64,
-    /// Operations a second that connections do not explain.
+    /// Operations a second that neither connections nor a backlog explain.
     rate: f64,
     /// Those that they do, over the looks.
     explained: u64,
+}
+
+/// What a port has left undone while it was held up.
+struct Backlog {
+    usual_rate: f64,
+    left: f64,
+}
+
+impl Backlog {
+    fn look(&mut self, done: f64, seconds: f64) {
+        let usual = self.usual_rate * seconds;
+        if done < HELD_UP * usual || done > usual {
+            self.left = (self.left + usual - done).max(0.0);
+        }
+    }
 }
 
 /// The busiest second of a port, smoothed over three looks since they are not exactly a second apart.
@@ -192,6 +211,7 @@ fn peak(
     case: &Case<'_>,
     port: &str,
     openings: &Openings,
+    usual_rate: f64,
     (from_ns, to_ns): (u64, u64),
 ) -> Option<Peak> {
     let looks: Vec<_> = case
@@ -201,16 +221,18 @@ fn peak(
         .iter()
         .filter(|list| (from_ns..=to_ns).contains(&list.at_ns))
         .collect();
-    let mut best: Option<Peak> = None;
+    let value = |list: &CounterList| by_port(&list.counters).get(port).copied().unwrap_or(0);
+    let seconds = |from: &CounterList, to: &CounterList| (to.at_ns - from.at_ns) as f64 / 1e9;
+    let rose = |from: &CounterList, to: &CounterList| {
+        let explained = openings.explain(port, from.at_ns, to.at_ns);
+        (value(to).saturating_sub(value(from)).saturating_sub(explained) as f64, explained)
+    };
+    let (mut best, mut backlog) = (None::<Peak>, Backlog { usual_rate, left: 0.0 });
     for pair in looks.windows(4) {
         let (first, last) = (pair[0], pair[3]);
-        let value = |list: &storm_record::facts::CounterList| {
-            by_port(&list.counters).get(port).copied().unwrap_or(0)
-        };
-        let seconds = (last.at_ns - first.at_ns) as f64 / 1e9;
-        let explained = openings.explain(port, first.at_ns, last.at_ns);
-        let rose = value(last).saturating_sub(value(first)).saturating_sub(explained);
-        let rate = rose as f64 / seconds.max(0.001);
+        let (more, explained) = rose(first, last);
+        let rate = (more - backlog.left).max(0.0) / seconds(first, last).max(0.001);
+        backlog.look(rose(first, pair[1]).0, seconds(first, pair[1]));
         if best.as_ref().is_none_or(|known| rate > known.rate) {
             best = Some(Peak { at_ns: last.at_ns, rate, explained });
         }
@@ -250,6 +272,7 @@ fn connects(case: &Case<'_>, finding: &mut Finding) {
 mod tests {
     use storm_record::ledger::row::DelayRule;
 
+    use super::Backlog;
     use crate::control::summarise;
     use crate::finding::Outcome;
     use crate::kit::{Kit, attempt, judged};
@@ -325,6 +348,23 @@ mod tests {
         let report = judged(&kit);
         report.only_fails("A1");
         assert!(report.finding("A1").evidence[0].what.contains("in one second"));
+    }
+
+    #[test]
+    fn what_a_port_left_undone_is_its_backlog_until_it_is_done() {
+        let mut backlog = Backlog { usual_rate: 10.0, left: 0.0 };
+        for done in [9.0, 8.0, 11.0, 9.0] {
+            backlog.look(done, 1.0);
+        }
+        assert!(backlog.left.abs() < 1e-9, "a pace that varies leaves nothing: {}", backlog.left);
+        for _ in 0..6 {
+            backlog.look(0.0, 1.0);
+        }
+        assert!((backlog.left - 60.0).abs() < 1e-9);
+        backlog.look(40.0, 1.0);
+        assert!((backlog.left - 30.0).abs() < 1e-9);
+        backlog.look(100.0, 1.0);
+        assert!(backlog.left.abs() < 1e-9, "more than that is no backlog");
     }
 
     #[test]
