@@ -79,7 +79,9 @@ impl Exit {
                 "inconclusive: nothing failed, and the run cannot claim that nothing would have"
             }
             Self::Stopped => {
-                "stopped by a signal or a stop condition before the end; nothing that had finished failed"
+                "stopped before the end by a signal or a stop condition (the generator is lost, the disk or the descriptors run \
+                 out, the record cannot be written, a file `stop` in the run folder, or `target/chatstorm/STOP`); nothing that \
+                 had finished failed"
             }
         }
     }

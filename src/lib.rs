@@ -8,6 +8,7 @@
 //! - [`progress`] the status of a run, redrawn on a terminal and `key=value` off it.
 //! - [`signals`] the first signal stops, the second leaves.
 //! - [`output`] where text goes, in which form and colour.
+//! - [`panics`] a crash of any thread is remembered, and no run passes after it.
 //! - [`files`] a path or a catalog name becomes a scenario or an experiment.
 //! - [`run`] from a resolved file to a verdict.
 //! - [`runs`] the folders of stored runs.
@@ -19,6 +20,7 @@ pub mod exit;
 pub mod files;
 mod logging;
 pub mod output;
+pub mod panics;
 pub mod preflight;
 pub mod progress;
 pub mod run;
@@ -50,6 +52,7 @@ pub fn command_line(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let output = Output::new(&args.global);
     logging::install(&output);
+    panics::remember();
     match verb::dispatch(args.command, &output) {
         Ok(exit) => exit.into(),
         Err(edge) => {

@@ -7,7 +7,7 @@ use crate::exit::Edge;
 use crate::files::Resolved;
 
 /// Free disk below which no run is started.
-const DISK_NEEDED: u64 = 1 << 30;
+pub const DISK_NEEDED: u64 = 1 << 30;
 
 /// Refuses a plan that needs more descriptors than this process may have.
 pub fn descriptors(resolved: &Resolved) -> Result<(), Edge> {
@@ -31,13 +31,30 @@ pub fn raise_descriptors() -> Result<(), Edge> {
     )
 }
 
+/// The panic lever, below the present folder: while this file exists no run begins and none goes on.
+pub const LEVER: &str = "target/chatstorm/STOP";
+
+/// Refuses everything while the panic lever is set.
+pub fn lever() -> Result<(), Edge> {
+    if Path::new(LEVER).exists() {
+        return Err(Edge::no_start(format!("the panic lever `{LEVER}` is set"))
+            .hint("remove the file when runs may begin again"));
+    }
+    Ok(())
+}
+
+/// Free disk where a folder lies.
+pub fn free_bytes(folder: &Path) -> rustix::io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// Refuses a folder without room for a record.
 pub fn disk(folder: &Path) -> Result<(), Edge> {
-    let stat = rustix::fs::statvfs(folder).map_err(|error| {
+    let free = free_bytes(folder).map_err(|error| {
         Edge::no_start(format!("free space of `{}` cannot be read", folder.display()))
             .caused_by(error)
     })?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     if free < DISK_NEEDED {
         return Err(Edge::no_start(format!(
             "`{}` has {} MiB free, and a run needs 1 GiB",

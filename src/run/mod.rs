@@ -57,6 +57,7 @@ pub fn run(wish: &Wish<'_>, output: &Output, signals: &Signals) -> Result<Exit, 
 /// The same, with the report in the hand of the caller.
 pub fn judged(wish: &Wish<'_>, output: &Output, signals: &Signals) -> Result<Report, Edge> {
     let plan = wish.resolved.plan();
+    preflight::lever()?;
     preflight::descriptors(wish.resolved)?;
     preflight::raise_descriptors()?;
     // Before there is a folder, so that a run that could not start leaves nothing behind.
@@ -136,7 +137,9 @@ fn unreadable(error: storm_record::store::StoreError) -> Edge {
 }
 
 fn unwritable(error: storm_record::store::StoreError) -> Edge {
-    Edge::internal("the record cannot be written").caused_by(error)
+    Edge::internal("the record cannot be written").caused_by(error).hint(
+        "see to the disk, then run again; `chatstorm report RUN` shows what was stored until then",
+    )
 }
 
 /// How many generator shards a host gets unless somebody says: one for every four cores.

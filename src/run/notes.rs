@@ -24,6 +24,11 @@ impl<'a> Scribe<'a> {
         Self { inner: Mutex::new(Inner { writer, failed: None }), line }
     }
 
+    /// Whether a fact could not be written.
+    pub(super) fn failed(&self) -> bool {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).failed.is_some()
+    }
+
     /// Hands everything to the operating system.
     pub(super) fn finish(self) -> Result<(), StoreError> {
         let mut inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);

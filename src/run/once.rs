@@ -24,7 +24,7 @@ use storm_workload::Plan;
 use super::drive::Drive;
 use super::notes::Scribe;
 use super::record::{self, Identity};
-use super::stops::Stops;
+use super::stops::{Health, Stops};
 use super::{Line, system, unwritable};
 use crate::exit::Edge;
 use crate::output::Output;
@@ -198,6 +198,7 @@ async fn on_runtime(
     let scribe = Scribe::new(folder.facts().map_err(unwritable)?, live.line());
     let parts = Parts {
         setup,
+        folder: folder.path(),
         control: &*control,
         bed: &bed,
         drive: &drive,
@@ -225,6 +226,7 @@ async fn on_runtime(
     }
     let written = tokio::task::spawn_blocking(move || collector.finish()).await;
     testbed.stop().await;
+    note_panics(&scribe, clock);
     if let Some(proxies) = proxies {
         proxies.handle().shutdown().await;
         if tokio::task::spawn_blocking(move || proxies.shutdown()).await.is_err() {
@@ -243,6 +245,7 @@ async fn on_runtime(
 
 struct Parts<'a> {
     setup: &'a Setup<'a>,
+    folder: &'a Path,
     control: &'a dyn Control,
     bed: &'a Bed,
     drive: &'a Arc<Drive>,
@@ -259,9 +262,10 @@ impl Parts<'_> {
         let stop = StopSwitch::default();
         let nodes = Mutex::new(Vec::new());
         let last = Mutex::new(Counts::default());
-        let stops = Stops::new(&stop);
+        let stops = Stops::new(&stop, self.folder);
         let progress = |progress: Progress<'_>| {
-            stops.look(&progress, self.drive.alive());
+            let record = !self.scribe.failed() && !self.collector.ended();
+            stops.look(&progress, Health { generator: self.drive.alive(), record });
             let nodes = nodes.lock().unwrap_or_else(PoisonError::into_inner);
             live.status(
                 &progress,
@@ -341,6 +345,14 @@ async fn proxies(plan: &Plan, entries: &mut [SocketAddr]) -> Result<ProxySet, Ed
         *entry = listen;
     }
     Ok(set)
+}
+
+/// A thread that panicked was a part of the system or of those who watch it, and both are needed for a pass.
+fn note_panics(scribe: &Scribe<'_>, clock: RunClock) {
+    for why in crate::panics::take() {
+        let observer = ObserverLost::PROCESS.to_owned();
+        scribe.note(Fact::ObserverLost(ObserverLost { observer, why, at_ns: clock.now_ns() }));
+    }
 }
 
 /// What faults left behind makes a pass impossible.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::args::Format;
 use crate::exit::{Edge, Exit};
 use crate::output::Output;
+use crate::preflight::{self, DISK_NEEDED};
 
 /// How long the wake-up lag is watched.
 const WATCH: Duration = Duration::from_secs(2);
@@ -22,8 +23,6 @@ const DESCRIPTORS_WANTED: u64 = 16_384;
 const DESCRIPTORS_NEEDED: u64 = 4_096;
 /// The listeners of the default system: balancer, gateways, service nodes.
 const PORTS: [u16; 6] = [7_080, 7_101, 7_102, 7_103, 7_201, 7_202];
-/// Free disk below which a run is stopped.
-const DISK_NEEDED: u64 = 1 << 30;
 /// Free disk for an hour of records.
 const DISK_WANTED: u64 = 4 << 30;
 
@@ -199,9 +198,8 @@ fn now_ns() -> u64 {
 fn disk(folder: &Path) -> Check {
     let name = "disk";
     let cure = "free some, or give another folder with `--out`";
-    match rustix::fs::statvfs(folder) {
-        Ok(stat) => {
-            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    match preflight::free_bytes(folder) {
+        Ok(free) => {
             let found =
                 format!("{}.{} GiB free here", free >> 30, ((free & ((1 << 30) - 1)) * 10) >> 30);
             if free < DISK_NEEDED {

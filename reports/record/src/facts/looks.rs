@@ -238,7 +238,7 @@ pub struct AcceptGap {
 /// An observer could not look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObserverLost {
-    /// Which: `routes`, `events`, `counters`, `load`.
+    /// Which: `routes`, `events`, `counters`, `load`, `process`.
     pub observer: String,
     /// Why.
     pub why: String,
@@ -249,4 +249,6 @@ pub struct ObserverLost {
 impl ObserverLost {
     /// The name of the load generator among the observers: who sends also sees.
     pub const LOAD: &'static str = "load";
+    /// A thread of the process panicked: what runs in it, system and observers, cannot be trusted.
+    pub const PROCESS: &'static str = "process";
 }

@@ -90,6 +90,11 @@ impl Collector {
         look(&self.live.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether the thread has ended: before the shards have finished only because something could not be written.
+    pub fn ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits until everything is written. Call it after all shards have finished; unfinished ones are left out.
     pub fn finish(self) -> Result<(), StoreError> {
         match self.stop.try_send(()) {
