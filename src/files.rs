@@ -51,9 +51,13 @@ pub fn scenarios() -> Result<Vec<(String, String)>, Edge> {
     described(&SCENARIOS, "about")
 }
 
-/// Names and hypotheses of the shipped experiments.
-pub fn experiments() -> Result<Vec<(String, String)>, Edge> {
-    described(&EXPERIMENTS, "hypothesis")
+/// Names, hypotheses and arms of the shipped experiments.
+pub fn experiments() -> Result<Vec<(String, String, Vec<String>)>, Edge> {
+    let with_arms = |(name, hypothesis): (String, String)| {
+        let arms = storm_experiment::file::arms_of(&name, &EXPERIMENTS);
+        Ok((name, hypothesis, arms.map_err(|error| Edge::internal(error.to_string()))?))
+    };
+    described(&EXPERIMENTS, "hypothesis")?.into_iter().map(with_arms).collect()
 }
 
 fn described(catalog: &Catalog, key: &str) -> Result<Vec<(String, String)>, Edge> {

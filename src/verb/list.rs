@@ -16,11 +16,14 @@ use crate::words::faults::FAULTS;
 struct Line {
     name: String,
     about: String,
+    /// What `--arm` takes; experiments only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    arms: Vec<String>,
 }
 
 impl Line {
     fn new(name: impl Into<String>, about: impl Into<String>) -> Self {
-        Self { name: name.into(), about: about.into() }
+        Self { name: name.into(), about: about.into(), arms: Vec::new() }
     }
 }
 
@@ -65,7 +68,13 @@ fn block(topic: Topic, titled: bool) -> Result<String, Edge> {
     let width = lines.iter().map(|line| line.name.len()).max().unwrap_or(0);
     let (head, indent) =
         if titled { (format!("{}:\n", title(topic)), "  ") } else { (String::new(), "") };
-    let lines = lines.iter().map(|line| format!("{indent}{:width$}  {}\n", line.name, line.about));
+    let lines = lines.iter().map(|line| {
+        let arms = match line.arms.as_slice() {
+            [] => String::new(),
+            arms => format!(" (arms: {})", arms.join(", ")),
+        };
+        format!("{indent}{:width$}  {}{arms}\n", line.name, line.about)
+    });
     Ok(std::iter::once(head).chain(lines).collect())
 }
 
@@ -87,7 +96,8 @@ fn lines(topic: Topic) -> Result<Vec<Line>, Edge> {
             files::scenarios()?.into_iter().map(|(name, about)| Line::new(name, about)).collect()
         }
         Topic::Experiments => {
-            files::experiments()?.into_iter().map(|(name, about)| Line::new(name, about)).collect()
+            let experiments = files::experiments()?.into_iter();
+            experiments.map(|(name, about, arms)| Line { name, about, arms }).collect()
         }
         Topic::Faults => FAULTS.iter().map(|fault| Line::new(fault.name, fault.does)).collect(),
         Topic::Invariants => invariant::ALL
