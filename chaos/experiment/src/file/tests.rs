@@ -74,9 +74,9 @@ fn ci_shrinks_counts_and_durations_alike() {
     let experiment = resolve("gateway-kill", &ci());
     let step = &experiment.steps[0];
     assert_eq!((step.at, step.hold), (Time::seconds(1), Some(Time::seconds(4))));
-    assert_eq!(step.at_least, asked("connections_cut", 200));
+    assert_eq!(step.at_least, asked("connections_cut", 160));
     assert_eq!(step.expect[0].max, Some(Bound::Time(Time::millis(3_500))));
-    assert_eq!(step.expect[0].min_samples, Some(200));
+    assert_eq!(step.expect[0].min_samples, Some(160));
     assert_eq!(experiment.windows.fault, Time::seconds(6));
     assert_eq!(experiment.plan.phases[3].count(), 3_000);
     let storm = resolve("reconnect-storm", &ci());
@@ -154,7 +154,7 @@ fn a_witness_of_another_fault_is_shown_where_it_is_written() {
     }
     let found = refused(|text| text.replace("{connections_cut:", "{nodes:"));
     assert!(found.contains("one of: unit_gone, connections_cut,"), "{found}");
-    let found = refused(|text| text.replace("{min: 1000}", "{min: 0}"));
+    let found = refused(|text| text.replace("{min: 800}", "{min: 0}"));
     assert!(found.contains("at least 0 witnesses nothing"), "{found}");
 }
 
@@ -171,10 +171,10 @@ fn a_black_hole_of_one_way_cannot_tell_the_device() {
 #[test]
 fn only_counts_of_devices_shrink_with_the_population() {
     let text = EXPERIMENTS.get("gateway-kill").unwrap();
-    let text = text.replace("{min: 1000}", "{min: 1000}, unit_gone: {min: 1}");
+    let text = text.replace("{min: 800}", "{min: 800}, unit_gone: {min: 1}");
     let doc = Document::read(&SourceText::new("e.yaml", text)).unwrap();
     let small = ResolvedExperiment::resolve_document(doc, &SCENARIOS, &ci(), &[]).unwrap();
-    let mut expected = asked("connections_cut", 200);
+    let mut expected = asked("connections_cut", 160);
     expected.extend(asked("unit_gone", 1));
     assert_eq!(small.steps[0].at_least, expected);
 }
