@@ -1,6 +1,7 @@
 //! The command line as its callers meet it: the real binary, its exit codes, and what it says on which stream.
 #![expect(clippy::unwrap_used, reason = "a story that cannot be told has to end the test")]
 
+mod judged;
 mod refused;
 mod stopped;
 mod words;

@@ -35,7 +35,7 @@ impl Desk {
         child
     }
 
-    fn report(&self) -> Value {
+    pub(crate) fn report(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.path().join("run/report.json")).unwrap())
             .unwrap()
     }
