@@ -2,7 +2,7 @@
 """Walks through docs/protocol.md with the client of chat.py, against a system that `chatstorm up` started.
 
     chatstorm up &
-    python3 tests/foreign/check.py 127.0.0.1:7101 127.0.0.1:7102
+    python3 tests/foreign/python/check.py 127.0.0.1:7101 127.0.0.1:7102
 
 The first address is talked to, the second one is reconnected to. Prints what it did, a line a story. Exit codes: 0 the system
 does what the page says; 1 it does not; 2 usage.
@@ -74,6 +74,15 @@ def repeated_send_is_the_same_message(chat, send, sent):
     again = named(until(chat, lambda frames: named(frames, "sent"), "`sent` for a repeated `cid`"), "sent")[0]
     same = (again["mid"], again["cseq"]) == (sent["mid"], sent["cseq"])
     expect(same and again["dup"], f"a repeated `cid` gets the first answer: {again}")
+
+
+def cid_of_another_device_is_refused(entry, send):
+    chat = Chat(*host_port(entry), ME, 1, None)
+    chat._write("send", {**send, "client_ms": int(time.monotonic() * 1000 + chat.clock)})
+    reject = named(until(chat, lambda frames: named(frames, "reject"), "`reject`"), "reject")[0]
+    right = reject["code"] == "cid-taken" and reject["effect"] == "none" and not reject["retryable"]
+    expect(right, f"the `cid` of another device's message is refused for good: {reject}")
+    chat.socket.close()
 
 
 def foreign_conversation_is_refused(chat):
@@ -198,7 +207,8 @@ def main(arguments):
         send, sent = message_comes_back(chat)
         print(f"a message was sent as {send['conv']} #{sent['cseq']}, delivered, and came back")
         repeated_send_is_the_same_message(chat, send, sent)
-        print("a repeated `cid` got the first answer")
+        cid_of_another_device_is_refused(entry, send)
+        print("a repeated `cid` got the first answer, from another device it was refused")
         foreign_conversation_is_refused(chat)
         unknown_fields_are_ignored(chat)
         print("a foreign conversation was refused, an unknown field ignored")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A chat client for `chatstorm.v1.json`, written from docs/protocol.md alone, with the standard library only.
 
-    python3 tests/foreign/chat.py --entry 127.0.0.1:7101 --user 9000001 --to 1 --say "hello" --wait 5
+    python3 tests/foreign/python/chat.py --entry 127.0.0.1:7101 --user 9000001 --to 1 --say "hello" --wait 5
 
 gets a token, connects, says hello, sends, prints what arrives, acknowledges it, and ends when the wait is over. It resumes with
 --state FILE. Exit codes: 0 done; 1 the connection ended or a send was refused or not answered; 2 usage.
