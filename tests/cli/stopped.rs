@@ -1,4 +1,4 @@
-//! Runs that do not reach their end: stopped by a signal, or killed. Neither can pass, and both can be judged again.
+//! Runs that do not reach their end: stopped by a signal or a condition, or killed. Neither can pass, and both can be judged again.
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -64,6 +64,28 @@ fn interrupted_run_is_judged_and_ends_with_13() {
 
     desk.chatstorm(&["run", "smoke", "--out", "run"])
         .says(2, &["`run` holds a run already", "--out"]);
+}
+
+#[test]
+fn stop_file_in_the_run_folder_ends_the_run_with_13_and_is_named() {
+    let _one_system = alone();
+    let desk = Desk::new();
+    let child = desk.running();
+    desk.file("run/stop", "");
+    let ended = crate::Ended::from(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, 13, "{}", ended.out);
+    let findings = desk.report()["findings"].to_string();
+    assert!(findings.contains("the file `run/stop` asks for it"), "{findings}");
+}
+
+#[test]
+fn panic_lever_refuses_every_run() {
+    let desk = Desk::new();
+    std::fs::create_dir_all(desk.path().join("target/chatstorm")).unwrap();
+    desk.file("target/chatstorm/STOP", "");
+    desk.chatstorm(&["run", "smoke"])
+        .says(3, &["`target/chatstorm/STOP` is set", "remove the file"]);
+    assert_eq!(desk.holds(), ["target"], "nothing was started");
 }
 
 #[test]
