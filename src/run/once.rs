@@ -349,7 +349,7 @@ async fn proxies(plan: &Plan, entries: &mut [SocketAddr]) -> Result<ProxySet, Ed
 
 /// A thread that panicked was a part of the system or of those who watch it, and both are needed for a pass.
 fn note_panics(scribe: &Scribe<'_>, clock: RunClock) {
-    for why in crate::panics::take() {
+    for why in crate::panics::seen() {
         let observer = ObserverLost::PROCESS.to_owned();
         scribe.note(Fact::ObserverLost(ObserverLost { observer, why, at_ns: clock.now_ns() }));
     }

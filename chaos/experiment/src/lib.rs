@@ -11,6 +11,7 @@
 //! - [`load`] what is needed of whoever drives the load.
 //! - [`notes`] where facts go, and who may stop a run.
 pub mod file;
+mod host;
 pub mod load;
 pub mod method;
 pub mod notes;

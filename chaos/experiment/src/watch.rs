@@ -6,11 +6,12 @@ use chat_control::{Control, ControlError};
 use chat_protocol::{ConvId, DeviceId, UserId};
 use storm_record::facts::{
     CounterList, CpuList, DigestList, DigestSeen, Fact, FoldList, FoldSeen, GaugeList, GaugeSeen,
-    LagList, LagSeen, LeaseList, LeaseSeen, MemoryFact, NodeList, NodeSeen, ObserverLost,
-    QueueList, QueueSeen, RouteFact, RouteSeen, SystemFact, SystemWhat,
+    LagList, LagSeen, LeaseList, LeaseSeen, NodeList, NodeSeen, ObserverLost, QueueList, QueueSeen,
+    RouteFact, RouteSeen, SystemFact, SystemWhat,
 };
 use storm_workload::population::{DeviceIx, Population};
 
+use crate::host;
 use crate::notes::Notes;
 
 /// Devices or conversations asked for in one look of the final reads.
@@ -66,6 +67,10 @@ impl<'a> Watch<'a> {
 
     /// One look at everything that changes while a run lasts.
     pub async fn look(&mut self, at_ns: u64) {
+        // First, since a share of the cores is only as good as its instant, and what follows may take its time.
+        if let Some(used) = host::cores(at_ns) {
+            self.notes.note(Fact::Host(used));
+        }
         self.routes(at_ns).await;
         self.events(at_ns).await;
         self.nodes(at_ns).await;
@@ -75,8 +80,8 @@ impl<'a> Watch<'a> {
         self.lags(at_ns).await;
         self.folds(at_ns).await;
         self.threads(at_ns).await;
-        if let Some(resident) = resident() {
-            self.notes.note(Fact::Memory(MemoryFact { at_ns, resident }));
+        if let Some(memory) = host::memory(at_ns) {
+            self.notes.note(Fact::Memory(memory));
         }
     }
 
@@ -306,11 +311,4 @@ impl<'a> Watch<'a> {
             }
         }
     }
-}
-
-/// Resident memory of this process, bytes.
-fn resident() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * 4096)
 }

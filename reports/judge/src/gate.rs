@@ -307,14 +307,17 @@ fn over(gate: &Gate) -> String {
     format!("{}{path}{blast}", gate.over())
 }
 
-/// Judges one gate over a scope. `saturated` is why figures do not count at all.
-pub fn judge(
-    case: &Case<'_>,
-    gate: &Gate,
-    of: &str,
-    scope: &Scope,
-    saturated: Option<Reason>,
-) -> GateResult {
+/// Why figures may not count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Doubt {
+    /// None of them count: the generator did not measure what it planned.
+    pub all: Option<Reason>,
+    /// A miss does not count: others took the cores. What was met all the same was met.
+    pub misses: Option<Reason>,
+}
+
+/// Judges one gate over a scope.
+pub fn judge(case: &Case<'_>, gate: &Gate, of: &str, scope: &Scope, doubt: Doubt) -> GateResult {
     let read = read(case, gate, scope);
     let mut result = GateResult {
         name: gate.name.clone(),
@@ -380,7 +383,10 @@ pub fn judge(
             && gate.metric != Metric::ConnectRecovered
             && gate.samples_needed() > 0
         {
-            result.outcome = Outcome::Fail;
+            match doubt.all.or(doubt.misses) {
+                Some(reason) => unsure(&mut result, reason),
+                None => result.outcome = Outcome::Fail,
+            }
         } else {
             unsure(&mut result, Reason::TooFewSamples);
         }
@@ -395,7 +401,7 @@ pub fn judge(
         || read.samples >= gate.samples_needed();
     if !enough {
         unsure(&mut result, Reason::TooFewSamples);
-    } else if let Some(reason) = saturated {
+    } else if let Some(reason) = doubt.all.or(doubt.misses.filter(|_| missed)) {
         unsure(&mut result, reason);
     } else if missed {
         result.outcome = Outcome::Fail;

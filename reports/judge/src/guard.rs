@@ -1,4 +1,5 @@
-//! Limits under which figures count at all: the generator proves that it was not the limit, or there is no result.
+//! Limits under which figures count at all: the generator proves that it was not the limit, and that the host was the run's, or there
+//! is no result.
 #![expect(clippy::cast_precision_loss, reason = "counts and bytes of a run are far below 2^52")]
 use storm_record::series::{Figure, Filter};
 use storm_workload::metrics::Metric;
@@ -13,6 +14,10 @@ use crate::verdict::Reason;
 const OFFERED: f64 = 0.999;
 /// Share of a core that no thread of the generator may use for three looks running.
 const CPU: f64 = 0.85;
+/// Share of the cores' time that others may take for three looks running, while nothing of it is left idle.
+const OTHERS: f64 = 0.10;
+/// Idle share of the cores from which nobody had to wait for them.
+const IDLE: f64 = 0.05;
 /// Growth of memory a minute in steady state.
 const MEMORY: f64 = 0.01;
 /// Unknown outcomes, above which loss is weakly tested.
@@ -31,6 +36,7 @@ fn guard(name: &str, tripped: bool, shows: String, reason: Reason) -> GuardResul
 pub fn all(case: &Case<'_>) -> Vec<GuardResult> {
     let mut guards = vec![lag(case), offered(case), cpu(case)];
     guards.extend(memory(case));
+    guards.extend(host(case));
     guards.push(clock(case));
     guards.push(unknown(case));
     guards
@@ -42,6 +48,12 @@ pub fn saturated(guards: &[GuardResult]) -> Option<Reason> {
         .iter()
         .find(|guard| guard.tripped && guard.counts_for_generator)
         .map(|guard| guard.reason)
+}
+
+/// Whether others took the cores. What was met all the same counts; what was missed is nobody's fault.
+pub fn crowded(guards: &[GuardResult]) -> Option<Reason> {
+    let crowded = |guard: &&GuardResult| guard.tripped && guard.reason == Reason::HostBusy;
+    guards.iter().find(crowded).map(|guard| guard.reason)
 }
 
 fn lag(case: &Case<'_>) -> GuardResult {
@@ -82,13 +94,14 @@ fn offered(case: &Case<'_>) -> GuardResult {
     guard("offered", share < OFFERED || all.dropped > 0, shows, Reason::GeneratorSaturated)
 }
 
+fn measured(case: &Case<'_>, at_ns: u64) -> bool {
+    case.record.facts.window_at(at_ns).is_some_and(|span| MEASURED.contains(&span.window))
+}
+
 fn cpu(case: &Case<'_>) -> GuardResult {
     let mut worst = (0.0, String::new());
     let mut running: std::collections::BTreeMap<&str, Vec<f64>> = std::collections::BTreeMap::new();
-    let measured = |at_ns: u64| {
-        case.record.facts.window_at(at_ns).is_some_and(|span| MEASURED.contains(&span.window))
-    };
-    for pair in case.record.facts.cpu.windows(2).filter(|pair| measured(pair[1].at_ns)) {
+    for pair in case.record.facts.cpu.windows(2).filter(|pair| measured(case, pair[1].at_ns)) {
         let elapsed = pair[1].at_ns.saturating_sub(pair[0].at_ns).max(1) as f64;
         for (thread, after) in
             pair[1].threads.iter().filter(|(thread, _)| thread.starts_with("storm-"))
@@ -138,6 +151,31 @@ fn memory(case: &Case<'_>) -> Option<GuardResult> {
     Some(guard)
 }
 
+/// The most that others took for three looks running in which the cores had no time left.
+fn host(case: &Case<'_>) -> Option<GuardResult> {
+    let (mut worst, mut shares) = (0.0_f64, Vec::new());
+    for pair in case.record.facts.host.windows(2).filter(|pair| measured(case, pair[1].at_ns)) {
+        let (before, after) = (pair[0], pair[1]);
+        let elapsed = after.at_ns.saturating_sub(before.at_ns).max(1) as f64;
+        let all = elapsed * f64::from(after.cores);
+        let busy = after.busy_ns.saturating_sub(before.busy_ns) as f64;
+        let own = after.own_ns.saturating_sub(before.own_ns) as f64;
+        let full = busy >= all * (1.0 - IDLE);
+        shares.push(if full { ((busy - own) / all).max(0.0) } else { 0.0 });
+        if let [.., a, b, c] = shares[..] {
+            worst = worst.max(a.min(b).min(c));
+        }
+    }
+    let cores = case.record.facts.host.last()?.cores;
+    let shows = format!(
+        "others took {:.0} % of the cores ({cores}) for three looks without idle time, at most 10 %",
+        worst * 100.0
+    );
+    let mut guard = guard("host_cpu", worst > OTHERS, shows, Reason::HostBusy);
+    guard.counts_for_generator = false;
+    Some(guard)
+}
+
 fn clock(case: &Case<'_>) -> GuardResult {
     let negative: u64 = case.record.slices.iter().map(|slice| slice.counts.clock_negative).sum();
     guard(
@@ -160,7 +198,7 @@ fn unknown(case: &Case<'_>) -> GuardResult {
 mod tests {
     use std::collections::BTreeMap;
 
-    use storm_record::facts::{CpuList, MemoryFact};
+    use storm_record::facts::{CpuList, HostFact, MemoryFact};
 
     use crate::kit::{Judged, Kit, judged};
     use crate::verdict::Reason;
@@ -213,6 +251,70 @@ mod tests {
             busy(&mut kit, 95, looks);
             assert_eq!(tripped(&judged(&kit)).contains(&"generator_cpu"), trips, "{looks} looks");
         }
+    }
+
+    /// From 4 s on, each second of each of two cores is this much of others, of this process, and idle: per cent.
+    fn shared(kit: &mut Kit, others: u64, own: u64, looks: u64) {
+        for second in 0..=looks {
+            let used = |percent: u64| second * S / 100 * percent * 2;
+            let (busy_ns, own_ns) = (used(others + own), used(own));
+            let at_ns = (4 + second) * S;
+            kit.record.facts.host.push(HostFact { at_ns, cores: 2, busy_ns, own_ns });
+        }
+    }
+
+    /// Every answer took longer than the gate allows.
+    fn late(kit: &mut Kit) {
+        let gate = serde_json::json!({"name": "fast", "metric": "message.delivered", "stat": "p99", "max": "1ms"});
+        kit.record.promises.slo.push(serde_json::from_value(gate).unwrap());
+    }
+
+    #[test]
+    fn a_process_that_fills_the_cores_itself_is_not_crowded() {
+        let mut kit = Kit::clean();
+        shared(&mut kit, 5, 95, 5);
+        late(&mut kit);
+        let report = judged(&kit);
+        assert!(tripped(&report).is_empty());
+        assert_eq!(report.0.exit_code, 10);
+    }
+
+    #[test]
+    fn neighbours_that_leave_idle_time_take_nothing_away() {
+        let mut kit = Kit::clean();
+        shared(&mut kit, 60, 30, 5);
+        assert!(tripped(&judged(&kit)).is_empty());
+    }
+
+    #[test]
+    fn a_miss_while_others_took_the_cores_for_three_looks_is_nobodys_fault() {
+        for (looks, code) in [(2, 10), (3, 12)] {
+            let mut kit = Kit::clean();
+            shared(&mut kit, 17, 83, looks);
+            late(&mut kit);
+            let report = judged(&kit);
+            assert_eq!(tripped(&report).contains(&"host_cpu"), looks == 3);
+            assert_eq!(report.0.exit_code, code, "{looks} looks");
+            assert_eq!(report.0.reasons.contains(&Reason::HostBusy), looks == 3);
+        }
+    }
+
+    #[test]
+    fn what_was_met_although_others_took_the_cores_was_met() {
+        let mut kit = Kit::clean();
+        shared(&mut kit, 50, 50, 5);
+        let report = judged(&kit);
+        assert_eq!(tripped(&report), ["host_cpu"]);
+        report.passes();
+    }
+
+    #[test]
+    fn a_lost_message_stays_lost_however_crowded_the_host_was() {
+        let mut kit = Kit::clean();
+        shared(&mut kit, 50, 50, 5);
+        let n = kit.some_number();
+        kit.record.ledger.streams_mut()[0].delivered.clear(n.k, 0);
+        judged(&kit).only_fail(&["M1", "M9"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::case::Case;
 use crate::control;
 use crate::coverage;
 use crate::finding::{Finding, Outcome};
-use crate::gate::{self, Scope};
+use crate::gate::{self, Doubt, Scope};
 use crate::guard;
 use crate::invariant::{self, Class, detected_ns, recovered_of};
 use crate::report::{
@@ -31,16 +31,16 @@ fn report(case: &Case<'_>) -> Report {
     let record = case.record;
     let facts = &record.facts;
     let guards = guard::all(case);
-    let saturated = guard::saturated(&guards);
+    let doubt = Doubt { all: guard::saturated(&guards), misses: guard::crowded(&guards) };
     let coverage = coverage::conditions(case);
     let findings: Vec<Finding> = invariant::ALL
         .iter()
         .map(|invariant| {
             let mut finding = invariant.judge(case);
-            // A broken promise of conduct may be the generator's doing; a lost message never is.
+            // A broken promise of conduct may be the generator's or the host's doing; a lost message never is.
             if invariant.class == Class::Conduct
                 && matches!(finding.outcome, Outcome::Fail)
-                && let Some(reason) = saturated
+                && let Some(reason) = doubt.all.or(doubt.misses)
             {
                 finding.outcome = Outcome::Inconclusive;
                 finding.reason = Some(reason);
@@ -49,7 +49,7 @@ fn report(case: &Case<'_>) -> Report {
             finding
         })
         .collect();
-    let gates = gates(case, saturated);
+    let gates = gates(case, doubt);
     let invariant_broken = findings.iter().any(|finding| finding.outcome == Outcome::Fail);
     let gate_missed = gates.iter().any(|gate| gate.fails && gate.outcome == Outcome::Fail);
     let mut reasons: Vec<Reason> = findings
@@ -122,24 +122,18 @@ fn weaken(finding: &mut Finding, wants: &[&str], coverage: &[Condition]) {
     }
 }
 
-fn gates(case: &Case<'_>, saturated: Option<Reason>) -> Vec<GateResult> {
+fn gates(case: &Case<'_>, doubt: Doubt) -> Vec<GateResult> {
     let promises = &case.record.promises;
     let mut all = Vec::new();
     for gate in &promises.slo {
-        all.push(gate::judge(case, gate, "slo", &Scope::named(case, gate.over()), saturated));
+        all.push(gate::judge(case, gate, "slo", &Scope::named(case, gate.over()), doubt));
     }
     for gate in &promises.steady_state {
-        all.push(gate::judge(
-            case,
-            gate,
-            "steady-state",
-            &Scope::named(case, gate.over()),
-            saturated,
-        ));
+        all.push(gate::judge(case, gate, "steady-state", &Scope::named(case, gate.over()), doubt));
     }
     if let Some(after) = after_recovery(case) {
         for gate in &promises.steady_state {
-            all.push(gate::judge(case, gate, "steady-state after recovery", &after, saturated));
+            all.push(gate::judge(case, gate, "steady-state after recovery", &after, doubt));
         }
     }
     for expect in &promises.expects {
@@ -148,7 +142,7 @@ fn gates(case: &Case<'_>, saturated: Option<Reason>) -> Vec<GateResult> {
         } else {
             Scope::named(case, expect.gate.over())
         };
-        all.push(gate::judge(case, &expect.gate, &expect.step, &scope, saturated));
+        all.push(gate::judge(case, &expect.gate, &expect.step, &scope, doubt));
     }
     all
 }

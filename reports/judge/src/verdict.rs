@@ -67,6 +67,8 @@ reasons! {
         "Run the scenario without the experiment first, or on a smaller scale.";
     GeneratorSaturated "generator-saturated" "The generator was the limit: it did not keep its own schedule."
         "Lower the load or free the host; the guards say what was short.";
+    HostBusy "host-busy" "Others took the cores while something was late: that is not the system's doing."
+        "Free the host and run it again; the guard `host_cpu` says how much others took.";
     ControlMismatch "control-mismatch" "The steady window and the control run's differ, or they are not the same plan, binary and host."
         "Run it again on a quiet host: control and run must see the same steady state.";
     NoControl "no-control" "There is no control run to compare with."

@@ -224,6 +224,19 @@ pub struct MemoryFact {
     pub resident: u64,
 }
 
+/// Who used the cores that this process may run on, from the start of the host or of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFact {
+    /// When.
+    pub at_ns: u64,
+    /// Cores that the process may run on.
+    pub cores: u32,
+    /// Time in which these cores were not idle, nanoseconds; time that a hypervisor gave to others included.
+    pub busy_ns: u64,
+    /// CPU time of the process, nanoseconds.
+    pub own_ns: u64,
+}
+
 /// The longest time a partition had sends of connected devices waiting and answered none, over one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptGap {

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 pub use faults::{Evidence, FaultKind, FaultLog, FaultMark, FaultNote, Targets};
 pub use looks::{
     AcceptGap, CounterList, CpuList, DigestList, DigestSeen, FoldList, FoldSeen, GaugeList,
-    GaugeMax, GaugeSeen, LagList, LagSeen, LeaseList, LeaseSeen, MemoryFact, NodeList, NodeSeen,
-    ObserverLost, QueueList, QueueSeen, RouteFact, RouteSeen,
+    GaugeMax, GaugeSeen, HostFact, LagList, LagSeen, LeaseList, LeaseSeen, MemoryFact, NodeList,
+    NodeSeen, ObserverLost, QueueList, QueueSeen, RouteFact, RouteSeen,
 };
 pub use system::{SystemFact, SystemWhat};
 pub use windows::{FinalPhase, Mark, Stopped, WindowBegan, WindowSpan};
@@ -53,6 +53,8 @@ pub enum Fact {
     Cpu(CpuList),
     /// Memory of the process, once a second.
     Memory(MemoryFact),
+    /// Who used the cores, once a second.
+    Host(HostFact),
     /// Longest time without an answer while sends waited, by partition.
     AcceptGap(AcceptGap),
     /// The experiment's own view: a step began, a steady state was judged, recovery was seen.
@@ -96,6 +98,8 @@ pub struct Facts {
     pub cpu: Vec<CpuList>,
     /// Memory.
     pub memory: Vec<MemoryFact>,
+    /// Use of the cores.
+    pub host: Vec<HostFact>,
     /// Accept gaps.
     pub accept_gaps: Vec<AcceptGap>,
     /// Marks.
@@ -189,6 +193,7 @@ impl Facts {
                 self.cpu.push(list);
             }
             Fact::Memory(fact) => self.memory.push(fact),
+            Fact::Host(fact) => self.host.push(fact),
             Fact::AcceptGap(gap) => self.accept_gaps.push(gap),
             Fact::Mark(mark) => self.marks.push(mark),
             Fact::Stopped(stopped) => {
