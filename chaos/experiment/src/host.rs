@@ -33,9 +33,9 @@ fn busy(stat: &str, may: &CpuSet) -> Option<(u32, u64)> {
     for line in stat.lines() {
         let mut columns = line.split_whitespace();
         let core = columns.next().and_then(|name| name.strip_prefix("cpu")?.parse().ok());
-        let Some(_) = core.filter(|core| *core < CpuSet::MAX_CPU && may.is_set(*core)) else {
+        if !core.is_some_and(|core| core < CpuSet::MAX_CPU && may.is_set(core)) {
             continue;
-        };
+        }
         for (at, column) in columns.take(8).enumerate() {
             let column: u64 = column.parse().ok()?;
             if at != 3 && at != 4 {
