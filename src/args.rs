@@ -3,6 +3,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use storm_experiment::file::Substrate;
 
 /// Load testing and chaos engineering for a complete simulated chat system.
 #[derive(Debug, Parser)]
@@ -103,6 +104,9 @@ pub enum Command {
     /// Print a JSON Schema.
     #[command(before_help = "Example: chatstorm schema experiment")]
     Schema(SchemaArgs),
+    /// List containers and networks that runs left behind; `--yes` removes those whose run is over.
+    #[cfg(feature = "containers")]
+    Sweep(SweepArgs),
     /// Check this machine: cores, descriptors, ports, loopback, wake-up lag, disk.
     Doctor,
 }
@@ -135,12 +139,33 @@ pub struct RunArgs {
     /// What is run.
     #[command(flatten)]
     pub file: FileArgs,
+    /// Where the system stands: in this process, or on Kafka, Redis, Cassandra and an S3 server in containers.
+    #[arg(long, value_enum, default_value_t = SubstrateName::Embedded, value_name = "NAME", help_heading = "How it is run")]
+    pub substrate: SubstrateName,
     /// Generator shards; one for every four cores by default.
     #[arg(long, value_name = "N", help_heading = "How it is run")]
     pub shards: Option<NonZeroUsize>,
     /// Folder of the run; `target/chatstorm/runs/<run id>` by default.
     #[arg(long, value_name = "FOLDER", help_heading = "How it is run")]
     pub out: Option<PathBuf>,
+}
+
+/// A substrate as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SubstrateName {
+    /// In this process.
+    Embedded,
+    /// On backends in containers.
+    Containers,
+}
+
+impl From<SubstrateName> for Substrate {
+    fn from(name: SubstrateName) -> Self {
+        match name {
+            SubstrateName::Embedded => Self::Embedded,
+            SubstrateName::Containers => Self::Containers,
+        }
+    }
 }
 
 impl RunArgs {
@@ -155,6 +180,9 @@ impl RunArgs {
         }
         words.extend(file.sets.iter().flat_map(|set| ["--set".to_owned(), quoted(set)]));
         words.extend(["--seed".to_owned(), seed.to_string()]);
+        if self.substrate == SubstrateName::Containers {
+            words.extend(["--substrate".to_owned(), "containers".to_owned()]);
+        }
         words.extend(self.shards.iter().flat_map(|n| ["--shards".to_owned(), n.to_string()]));
         words.join(" ")
     }
@@ -168,6 +196,18 @@ pub fn quoted(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
+}
+
+/// Arguments of `sweep`.
+#[cfg(feature = "containers")]
+#[derive(Clone, Debug, ClapArgs)]
+pub struct SweepArgs {
+    /// Remove what is listed.
+    #[arg(long)]
+    pub yes: bool,
+    /// Wait for the end of standard input, then remove everything of this run: a run's own protection against its sudden end.
+    #[arg(long, value_name = "RUN", hide = true)]
+    pub deadman: Option<String>,
 }
 
 /// Arguments of `plan`.

@@ -26,6 +26,7 @@ pub mod progress;
 pub mod run;
 pub mod runs;
 pub mod signals;
+pub mod substrate;
 pub mod variants;
 pub mod verb;
 pub mod words;

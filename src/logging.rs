@@ -11,8 +11,11 @@ pub(crate) fn install(output: &Output) {
         (false, 1) => "info",
         (false, _) => "debug",
     };
+    // A driver tells of every attempt to connect, which is what waiting for a backend consists of; what fails in the end is an error
+    // of ours.
+    let drivers = if output.verbose < 2 { ",scylla=off,librdkafka=off,rdkafka=off" } else { "" };
     let logger = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level))
+        .with_env_filter(EnvFilter::new(format!("{level}{drivers}")))
         .with_ansi(output.color)
         .with_writer(std::io::stderr)
         .finish();

@@ -80,6 +80,7 @@ fn full() -> Report {
     let folder = tempfile::tempdir().expect("a folder for the run");
     let wish = Wish {
         resolved: &resolved,
+        substrate: storm_experiment::file::Substrate::Embedded,
         shards: None,
         out: Some(folder.path().join("run")),
         command: "cargo bench --bench full_path".to_owned(),

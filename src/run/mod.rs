@@ -19,7 +19,7 @@ mod up;
 
 use std::path::{Path, PathBuf};
 
-use storm_experiment::file::{Control, ResolvedExperiment};
+use storm_experiment::file::{Control, ResolvedExperiment, Substrate};
 use storm_judge::Report;
 use storm_record::store::RunFolder;
 use storm_workload::Plan;
@@ -33,12 +33,14 @@ use crate::exit::{Edge, Exit};
 use crate::files::Resolved;
 use crate::output::Output;
 use crate::signals::Signals;
-use crate::{preflight, progress, runs};
+use crate::{preflight, progress, runs, substrate};
 
 /// What a run is asked for beside its file.
 pub struct Wish<'a> {
     /// Scenario or experiment.
     pub resolved: &'a Resolved,
+    /// Where the system stands.
+    pub substrate: Substrate,
     /// Generator shards.
     pub shards: Option<u32>,
     /// Folder of the run.
@@ -61,6 +63,7 @@ pub fn judged(wish: &Wish<'_>, output: &Output, signals: &Signals) -> Result<Rep
     preflight::descriptors(wish.resolved)?;
     preflight::raise_descriptors()?;
     // Before there is a folder, so that a run that could not start leaves nothing behind.
+    substrate::preflight(wish.substrate, wish.resolved)?;
     preflight_ports(&system::config(plan, Path::new(""), 0)?)?;
     let identity = Identity::new(wish)?;
     let path = wish.out.clone().unwrap_or_else(|| runs::folder(&identity.run));
@@ -72,6 +75,10 @@ pub fn judged(wish: &Wish<'_>, output: &Output, signals: &Signals) -> Result<Rep
         Resolved::Experiment(experiment) => Some(experiment.as_ref()),
         Resolved::Scenario(_) => None,
     };
+    #[cfg(feature = "containers")]
+    let _deadman = (wish.substrate == Substrate::Containers)
+        .then(|| substrate::Deadman::start(&identity.run))
+        .transpose()?;
     let mut live = Live::start(output, &identity, plan);
     let folder = create(&path)?;
     if let Some(experiment) = experiment.filter(|experiment| wants_control(experiment)) {
@@ -152,7 +159,7 @@ fn shards_of_host() -> u32 {
 fn head(plan: &Plan, identity: &Identity) -> Vec<(&'static str, String)> {
     vec![
         ("name", identity.name.clone()),
-        ("substrate", "embedded".to_owned()),
+        ("substrate", substrate::name(identity.substrate).to_owned()),
         ("seed", plan.seed.to_string()),
         ("run", identity.run.clone()),
         ("scale", plan.scale.clone()),

@@ -30,6 +30,7 @@ use crate::exit::Edge;
 use crate::output::Output;
 use crate::progress::{NodeMark, Status};
 use crate::signals::Signals;
+use crate::substrate;
 
 /// First port of the proxies in front of the entry addresses.
 const PROXY_PORT: u16 = 7_501;
@@ -155,7 +156,8 @@ async fn on_runtime(
     let promises = record::promises(setup);
     folder.begin(&manifest, plan, &promises).map_err(unwritable)?;
 
-    let config = system::config(plan, data, started_ms)?;
+    let mut config = system::config(plan, data, started_ms)?;
+    config.backends = substrate::backends(setup.identity.substrate, &setup.identity.run);
     let mut entries = config.entries();
     let testbed = Testbed::start(config).await.map_err(|error| {
         Edge::no_start("the system did not start").caused_by(error).hint(

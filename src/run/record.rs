@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use storm_experiment::file::{Control, ResolvedExperiment};
+use storm_experiment::file::{Control, ResolvedExperiment, Substrate};
 use storm_experiment::method::kind;
 use storm_record::facts::{Fact, Stopped};
 use storm_record::manifest::{FORMAT, Manifest};
@@ -25,6 +25,8 @@ pub(super) struct Identity {
     pub(super) run: String,
     /// Name of the file.
     pub(super) name: String,
+    /// Where the system stands.
+    pub(super) substrate: Substrate,
     /// Command that repeats it.
     command: String,
     /// Command that judges it again.
@@ -49,7 +51,16 @@ impl Identity {
         let run = runs::id(wall, salt);
         let place = wish.out.as_deref().map_or(run.clone().into(), Path::to_string_lossy);
         let again = format!("chatstorm report {}", quoted(&place));
-        Ok(Self { run, name, command: wish.command.clone(), again, binary, host: host() })
+        let substrate = wish.substrate;
+        Ok(Self {
+            run,
+            name,
+            substrate,
+            command: wish.command.clone(),
+            again,
+            binary,
+            host: host(),
+        })
     }
 }
 
@@ -62,7 +73,7 @@ pub(super) fn manifest(setup: &Setup<'_>, started_ms: u64) -> Manifest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         binary: identity.binary.clone(),
         host: identity.host.clone(),
-        substrate: "embedded".to_owned(),
+        substrate: crate::substrate::name(identity.substrate).to_owned(),
         scenario: plan.name.clone(),
         experiment: experiment.map(|experiment| experiment.name.clone()),
         arm: experiment.and_then(|experiment| experiment.arm.clone()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chat_client::{Backoff, Hints, Policies as ClientPolicies, Seal};
 use chat_protocol::limits::{RELAY_QUEUE_MAX, Timers};
-use chat_testbed::{BASE_PORT, Config, Policies, Role, ServiceNode};
+use chat_testbed::{BASE_PORT, BackendsKind, Config, Policies, Role, ServiceNode};
 use storm_workload::Plan;
 use storm_workload::system::{E2ee, Role as RoleName, Timers as TimersName};
 
@@ -57,6 +57,7 @@ pub(super) fn config(plan: &Plan, data: &Path, start_ms: u64) -> Result<Config, 
         start_ms,
         secret: secret(plan.seed, 1),
         policies,
+        backends: BackendsKind::Embedded,
     })
 }
 

@@ -1,4 +1,6 @@
 //! `demo`: a narrated gateway kill of about two minutes at 500 messages a second.
+use storm_experiment::file::Substrate;
+
 use crate::args::{DemoArgs, FileArgs};
 use crate::exit::{Edge, Exit};
 use crate::files;
@@ -41,5 +43,12 @@ pub(crate) fn demo(args: &DemoArgs, output: &Output) -> Result<Exit, Edge> {
         || "chatstorm demo".to_owned(),
         |seed| format!("chatstorm demo --seed {seed}"),
     );
-    run::run(&Wish { resolved: &resolved, shards: None, out: None, command }, output, &signals)
+    let wish = Wish {
+        resolved: &resolved,
+        substrate: Substrate::Embedded,
+        shards: None,
+        out: None,
+        command,
+    };
+    run::run(&wish, output, &signals)
 }

@@ -73,7 +73,16 @@ impl Check {
 
 /// Runs all checks. Something missing is exit 3, warnings are not.
 pub(crate) fn doctor(output: &Output) -> Result<Exit, Edge> {
-    let checks = [cores(), descriptors(), ports(), loopback(), wake_up_lag(), disk(Path::new("."))];
+    let checks = [
+        cores(),
+        descriptors(),
+        ports(),
+        loopback(),
+        wake_up_lag(),
+        disk(Path::new(".")),
+        #[cfg(feature = "containers")]
+        engine()?,
+    ];
     match output.format {
         Format::Json => output.json(&checks)?,
         Format::Text => {
@@ -214,6 +223,25 @@ fn disk(folder: &Path) -> Check {
             Check::not_ok(name, State::Warning, format!("free space cannot be read: {error}"), cure)
         }
     }
+}
+
+/// The container engine, its images, and what runs left behind. Only `--substrate containers` needs them.
+#[cfg(feature = "containers")]
+fn engine() -> Result<Check, Edge> {
+    use chat_testbed::containers::{engine::Engine, preflight};
+    let name = "containers";
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Edge::no_start("no runtime").caused_by(error))?;
+    let found = runtime.block_on(async {
+        let version = Engine::connect().await?.version().await?;
+        preflight(&crate::substrate::images(), chat_testbed::BASE_PORT).await.map(|()| version)
+    });
+    Ok(match found {
+        Ok((version, api)) => Check::ok(name, format!("engine {version}, API {api}, all images")),
+        Err(error) => Check::not_ok(name, State::Warning, error.to_string(), error.cure()),
+    })
 }
 
 #[cfg(test)]

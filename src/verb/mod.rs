@@ -7,6 +7,8 @@ mod plan;
 mod report;
 mod run;
 mod schema;
+#[cfg(feature = "containers")]
+mod sweep;
 mod up;
 
 use crate::args::Command;
@@ -24,6 +26,8 @@ pub(crate) fn dispatch(command: Command, output: &Output) -> Result<Exit, Edge> 
         Command::List(args) => list::list(&args, output),
         Command::Explain(args) => explain::explain(&args, output),
         Command::Schema(args) => schema::schema(&args, output),
+        #[cfg(feature = "containers")]
+        Command::Sweep(args) => sweep::sweep(&args, output),
         Command::Doctor => doctor::doctor(output),
     }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chat_ports::blobs::Blobs;
+use futures_util::future::try_join_all;
 
 type Port = Arc<dyn Blobs>;
 
@@ -11,6 +12,7 @@ crate::stories!(blobs:
     missing_object_is_none_and_its_deletion_no_error,
     later_put_replaces_the_object,
     names_are_listed_by_prefix_in_order,
+    all_names_are_listed_however_many,
     name_that_leaves_the_store_is_refused,
 );
 
@@ -46,6 +48,15 @@ async fn names_are_listed_by_prefix_in_order(port: Port) {
     );
     assert_eq!(port.list("").await.unwrap().len(), 4);
     assert!(port.list("none/").await.unwrap().is_empty());
+}
+
+async fn all_names_are_listed_however_many(port: Port) {
+    let names: Vec<_> = (0..1_050).map(|n| format!("fold/{n:05}")).collect();
+    for some in names.chunks(50) {
+        let puts = some.iter().map(|name| port.put(name, Bytes::from_static(b"x")));
+        try_join_all(puts).await.unwrap();
+    }
+    assert_eq!(port.list("fold/").await.unwrap(), names);
 }
 
 async fn name_that_leaves_the_store_is_refused(port: Port) {

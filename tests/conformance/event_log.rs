@@ -160,7 +160,12 @@ async fn silent_member_loses_its_partitions_and_may_not_commit(port: Port) {
 
 async fn member_whose_session_ended_is_told_that_it_joined_anew(port: Port) {
     assert!(beat(&port, "silent").await.joined);
-    assert!(!beat(&port, "silent").await.joined);
+    eventually("partitions", async || {
+        let silent = beat(&port, "silent").await;
+        assert!(!silent.joined);
+        (!silent.partitions.is_empty()).then_some(())
+    })
+    .await;
     eventually("the heir", async || {
         let heir = beat(&port, "heir").await;
         (heir.partitions.len() as u64 == u64::from(PARTITIONS)).then_some(())

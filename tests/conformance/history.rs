@@ -4,6 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chat_ports::history::{ConvDigest, History, PageRequest, Row};
 use chat_protocol::digest::message_hash;
+use chat_protocol::limits::BODY_MAX;
 use chat_protocol::{Cid, ConvId, DeviceId, Mid, UserId};
 use uuid::Uuid;
 
@@ -14,6 +15,10 @@ crate::stories!(history:
     pages_go_both_ways_from_an_exclusive_start,
     equal_row_is_written_again_without_harm,
     conversations_are_apart,
+    write_of_many_conversations_and_sizes_is_whole,
+    largest_bodies_are_written_anywhere_in_a_conversation,
+    numbers_of_clients_are_kept_bit_for_bit,
+    pages_go_on_across_segments_and_missing_rows,
     digest_sums_the_rows_that_are_there,
     nothing_is_no_row_and_an_empty_digest,
 );
@@ -82,6 +87,64 @@ async fn conversations_are_apart(port: Port) {
     }
 }
 
+async fn write_of_many_conversations_and_sizes_is_whole(port: Port) {
+    let convs: Vec<_> = (2..=200).map(|user| conv(1, user)).collect();
+    let mut rows: Vec<_> = convs.iter().flat_map(|c| [row(*c, 2), row(*c, 1)]).collect();
+    rows[7].body = Bytes::from(vec![7; BODY_MAX]);
+    rows[8].body = Bytes::new();
+    port.upsert(rows.clone()).await.unwrap();
+    for (conv, written) in convs.iter().zip(rows.chunks(2)) {
+        let request = PageRequest { conv: *conv, backward: true, from: u64::MAX, limit: 10 };
+        assert_eq!(port.page(request).await.unwrap(), written);
+    }
+    let digests = port.digests(&convs).await.unwrap();
+    assert!(digests.iter().all(|digest| (digest.rows, digest.top) == (2, 2)));
+}
+
+async fn largest_bodies_are_written_anywhere_in_a_conversation(port: Port) {
+    let conv = conv(1, 2);
+    let large = |cseq| Row { body: Bytes::from(vec![1; BODY_MAX]), ..row(conv, cseq) };
+    let rows = [large(1), row(conv, 2), large(5_000), large(5_001), row(conv, 5_002)];
+    port.upsert(rows.to_vec()).await.unwrap();
+    let request = PageRequest { conv, backward: false, from: 0, limit: 10 };
+    assert_eq!(port.page(request).await.unwrap(), rows);
+}
+
+async fn numbers_of_clients_are_kept_bit_for_bit(port: Port) {
+    let conv = conv(1, 2);
+    let odd = Row {
+        from: DeviceId(u64::MAX),
+        kind: u32::MAX,
+        client_ms: u64::MAX,
+        server_ms: u64::MAX,
+        ..row(conv, 1)
+    };
+    port.upsert(vec![odd.clone()]).await.unwrap();
+    let request = PageRequest { conv, backward: true, from: 2, limit: 1 };
+    assert_eq!(port.page(request).await.unwrap(), [odd]);
+}
+
+/// A store may keep a conversation in pieces by `cseq`; whoever reads never sees where one ends.
+async fn pages_go_on_across_segments_and_missing_rows(port: Port) {
+    let conv = conv(1, 2);
+    let numbers = [4_094, 4_095, 4_096, 4_097, 8_192, 100_000, 1 << 40];
+    port.upsert(numbers.map(|cseq| row(conv, cseq)).to_vec()).await.unwrap();
+    let mut reversed = numbers;
+    reversed.reverse();
+    assert_eq!(cseqs(&port, conv, false, 0, 10).await, numbers);
+    assert_eq!(cseqs(&port, conv, true, u64::MAX, 10).await, reversed);
+    assert_eq!(cseqs(&port, conv, false, 4_095, 2).await, [4_096, 4_097]);
+    assert_eq!(cseqs(&port, conv, true, 4_097, 2).await, [4_096, 4_095]);
+    assert_eq!(cseqs(&port, conv, true, 50_000, 3).await, [8_192, 4_097, 4_096]);
+    assert_eq!(cseqs(&port, conv, false, 1 << 40, 3).await, [0; 0]);
+    assert_eq!(cseqs(&port, conv, true, 4_094, 3).await, [0; 0]);
+    let sum = numbers
+        .iter()
+        .fold(0_u64, |sum, n| sum.wrapping_add(message_hash(conv, *n, row(conv, *n).mid)));
+    let digests = port.digests(&[conv]).await.unwrap();
+    assert_eq!(digests, [ConvDigest { rows: 7, top: 1 << 40, digest: sum }]);
+}
+
 async fn digest_sums_the_rows_that_are_there(port: Port) {
     let (full, other) = (conv(1, 2), conv(3, 4));
     let rows = [row(full, 1), row(full, 2), row(full, 5)];
@@ -96,5 +159,6 @@ async fn digest_sums_the_rows_that_are_there(port: Port) {
 async fn nothing_is_no_row_and_an_empty_digest(port: Port) {
     port.upsert(Vec::new()).await.unwrap();
     assert_eq!(cseqs(&port, conv(1, 2), false, 0, 10).await, [0; 0]);
+    assert_eq!(cseqs(&port, conv(1, 2), true, u64::MAX, 0).await, [0; 0]);
     assert_eq!(port.digests(&[conv(1, 2)]).await.unwrap(), [ConvDigest::default()]);
 }

@@ -8,13 +8,28 @@ mod arm;
 mod blobs;
 mod event_log;
 mod history;
+#[cfg(feature = "containers")]
+mod real;
 mod registry;
 mod relay_queue;
 mod tables;
 
-/// Runs stories of a suite on the embedded arm, each on a system of its own.
+/// Runs stories of a suite on the embedded arm, each on a system of its own, and with the feature `containers` on the real one, each
+/// with names of its own.
 macro_rules! stories {
     ($port:ident: $($story:ident),+ $(,)?) => {
+        #[cfg(feature = "containers")]
+        mod real {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    if let Some(port) = crate::real::$port().await {
+                        super::$story(port).await;
+                    }
+                }
+            )+
+        }
+
         mod embedded {
             $(
                 #[tokio::test]

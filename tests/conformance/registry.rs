@@ -27,6 +27,8 @@ crate::stories!(registry:
     routes_of_a_node_are_found_from_the_node,
     node_with_routes_is_not_forgotten,
     registration_for_an_unknown_node_is_refused,
+    names_are_any_text_and_ids_any_number,
+    every_route_of_a_node_is_found_and_swept,
 );
 
 fn addr() -> SocketAddr {
@@ -143,4 +145,38 @@ async fn registration_for_an_unknown_node_is_refused(port: Port) {
     let node = NodeKey { name: "gateway-9".into(), epoch: 1 };
     assert!(port.register(&node, &[(ANN, 1)]).await.is_err());
     assert_eq!(port.routes(&[ANN]).await.unwrap(), [None]);
+}
+
+async fn names_are_any_text_and_ids_any_number(port: Port) {
+    let node = join(&port, "gateway/1 {r:0}:äö", LONG).await;
+    let device = DeviceId(u64::MAX);
+    assert!(port.renew(&node, LONG).await.unwrap());
+    port.register(&node, &[(device, u64::MAX)]).await.unwrap();
+    let route = port.routes(&[device]).await.unwrap().remove(0).unwrap();
+    assert_eq!((&route.node, route.conn), (&node, u64::MAX));
+    assert_eq!(port.routes_of(&node, 9).await.unwrap()[0].device, device);
+    assert_eq!(port.unregister(&[(device, route)]).await.unwrap(), [true]);
+    port.leave(&node).await.unwrap();
+    assert!(port.forget(&node).await.unwrap());
+}
+
+async fn every_route_of_a_node_is_found_and_swept(port: Port) {
+    let node = join(&port, "gateway-1", LONG).await;
+    let devices: Vec<_> = (1..=100).map(|user| (DeviceId(user << 8), user)).collect();
+    port.register(&node, &devices).await.unwrap();
+    port.leave(&node).await.unwrap();
+    let mut swept = Vec::new();
+    loop {
+        let page = port.routes_of(&node, 30).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.len() <= 30);
+        swept.extend(page.iter().map(|entry| (entry.device, entry.route.conn)));
+        let routes: Vec<_> = page.into_iter().map(|entry| (entry.device, entry.route)).collect();
+        assert!(port.unregister(&routes).await.unwrap().iter().all(|deleted| *deleted));
+    }
+    swept.sort_unstable();
+    assert_eq!(swept, devices);
+    assert!(port.forget(&node).await.unwrap());
 }

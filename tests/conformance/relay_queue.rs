@@ -22,6 +22,8 @@ crate::stories!(relay_queue:
     acknowledged_items_go_and_numbering_goes_on,
     ack_of_another_epoch_is_ignored,
     overflow_keeps_the_newest_and_raises_the_floor,
+    pages_and_acks_find_their_place_after_overflows,
+    payloads_are_any_bytes_and_ids_any_number,
     read_fixes_the_numbering_and_a_look_does_not,
     range_that_ends_before_it_starts_is_refused,
 );
@@ -130,6 +132,51 @@ async fn overflow_keeps_the_newest_and_raises_the_floor(port: Port) {
     assert!(full.state.epoch > before.epoch && full.state.floor == full.state.epoch);
     assert_eq!(full.items.last().unwrap().dseq, full.state.top);
     assert_eq!(full.state.base, full.items[0].dseq);
+}
+
+async fn pages_and_acks_find_their_place_after_overflows(port: Port) {
+    for last in 1..=QUEUE_MAX + 4 {
+        bring(&port, 0, vec![range("m0", last - 1, last, &[(ANN, "x")])]).await;
+    }
+    let dseqs = |page: &QueuePage| page.items.iter().map(|i| i.dseq).collect::<Vec<_>>();
+    let full = page(&port, ANN, 0).await;
+    let (base, top) = (full.state.base, full.state.top);
+    assert_eq!(dseqs(&full), (base..=top).collect::<Vec<_>>());
+    for after in base..top {
+        assert_eq!(dseqs(&page(&port, ANN, after).await), (after + 1..=top).collect::<Vec<_>>());
+    }
+    for up_to in base..=top {
+        port.trim(&[(ANN, full.state.epoch, up_to)]).await.unwrap();
+        assert_eq!(dseqs(&page(&port, ANN, 0).await), (up_to + 1..=top).collect::<Vec<_>>());
+    }
+    bring(&port, 0, vec![range("m0", QUEUE_MAX + 4, QUEUE_MAX + 5, &[(ANN, "y")])]).await;
+    let next = page(&port, ANN, top).await;
+    assert_eq!((dseqs(&next), next.state.epoch), (vec![top + 1], full.state.epoch));
+}
+
+async fn payloads_are_any_bytes_and_ids_any_number(port: Port) {
+    let device = DeviceId(u64::MAX);
+    let payloads = [Bytes::new(), (0..=255).collect(), Bytes::from_static(b"\r\n$3\r\n")];
+    let items = payloads.iter().map(|payload| (device, payload.clone())).collect();
+    let most = u64::MAX - 1;
+    let source = SourceRange { source: "m0".into(), prev: 0, last: most, items };
+    let stored = bring(&port, 3, vec![source]).await;
+    assert!(matches!(&stored[0], SourceOutcome::Applied(stored) if stored.len() == 3));
+    let read: Vec<Bytes> =
+        page(&port, device, 0).await.items.into_iter().map(|i| i.payload).collect();
+    assert_eq!(read, payloads);
+    assert_eq!(
+        bring(&port, 3, vec![range("m0", 9, 10, &[])]).await,
+        [SourceOutcome::Duplicate(most)]
+    );
+    assert_eq!(
+        bring(&port, 3, vec![range("m0", most + 1, most + 1, &[])]).await,
+        [SourceOutcome::Gap(most)]
+    );
+    let epoch = port.states(&[device]).await.unwrap()[0].epoch;
+    port.trim(&[(device, epoch, most), (ANN, most, most)]).await.unwrap();
+    assert!(page(&port, device, most).await.items.is_empty());
+    assert_eq!(port.states(&[device]).await.unwrap()[0].base, 4);
 }
 
 async fn read_fixes_the_numbering_and_a_look_does_not(port: Port) {

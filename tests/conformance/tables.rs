@@ -12,6 +12,7 @@ crate::stories!(tables:
     missing_row_is_none,
     row_is_set_only_over_the_value_that_was_expected,
     values_come_in_the_order_of_the_keys,
+    many_keys_are_read_at_once,
     of_many_claims_to_one_row_one_wins,
 );
 
@@ -39,6 +40,20 @@ async fn values_come_in_the_order_of_the_keys(port: Port) {
     }
     let values = port.get(TABLE, &[2, 3, 1]).await.unwrap();
     assert_eq!(values, [Some(value("2")), None, Some(value("1"))]);
+}
+
+async fn many_keys_are_read_at_once(port: Port) {
+    for key in [0, 150, u64::MAX] {
+        assert!(port.compare_and_set(TABLE, key, None, value(&key.to_string())).await.unwrap());
+    }
+    let keys: Vec<u64> = (0..300).chain([u64::MAX, 150]).collect();
+    let values = port.get(TABLE, &keys).await.unwrap();
+    assert_eq!(values.len(), keys.len());
+    for (key, found) in keys.iter().zip(values) {
+        let there = [0, 150, u64::MAX].contains(key);
+        assert_eq!(found, there.then(|| value(&key.to_string())), "{key}");
+    }
+    assert!(port.get(TABLE, &[]).await.unwrap().is_empty());
 }
 
 async fn of_many_claims_to_one_row_one_wins(port: Port) {

@@ -78,6 +78,7 @@ impl Bed {
             start_ms: 1_800_000_000_000,
             secret: [7; 32],
             policies: chat_testbed::Policies::default(),
+            backends: chat_testbed::BackendsKind::Embedded,
         };
         change(&mut config);
         let timers = config.timers;

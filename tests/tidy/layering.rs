@@ -12,12 +12,18 @@ const SERVICES: [&str; 5] =
 /// What the harness may know of the system.
 const DOORS: [&str; 3] = ["chat-client", "chat-control", "chat-protocol"];
 /// (dependency, who may have it, why)
-const OWNERS: [(&str, &[&str], &str); 5] = [
+const OWNERS: [(&str, &[&str], &str); 11] = [
     ("chat-testbed", &["chatstorm"], "only the root package starts a testbed"),
     ("chat-embedded", &["chat-testbed"], "only the testbed names backends"),
     ("chacha20poly1305", &["chat-client"], "servers never see plaintext"),
     ("fjall", &["chat-embedded"], "services know ports, never backends"),
-    ("object_store", &["chat-embedded"], "services know ports, never backends"),
+    ("object_store", &["chat-embedded", "chat-external"], "services know ports, never backends"),
+    ("chat-external", &["chat-testbed"], "only the testbed names backends"),
+    ("rdkafka", &["chat-external"], "services know ports, never backends"),
+    ("redis", &["chat-external"], "services know ports, never backends"),
+    ("scylla", &["chat-external"], "services know ports, never backends"),
+    ("bollard", &["chat-testbed"], "only the testbed starts containers"),
+    ("testcontainers", &["chat-testbed"], "only the testbed starts containers"),
 ];
 /// Crates that need a system library, a C++ compiler or a build tool beside `cc`.
 const NOT_IN_THE_GRAPH: [&str; 12] = [

@@ -131,6 +131,8 @@ fn embedded() -> Vec<Substrate> {
 pub enum Substrate {
     /// In one process.
     Embedded,
+    /// On Kafka, Redis, Cassandra and an S3 server in containers.
+    Containers,
 }
 
 /// The scenario behind an experiment.

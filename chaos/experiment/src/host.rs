@@ -16,14 +16,14 @@ pub(crate) fn memory(at_ns: u64) -> Option<MemoryFact> {
     Some(MemoryFact { at_ns, resident: pages * 4096 })
 }
 
-/// Use of the cores that this process may run on.
-pub(crate) fn cores(at_ns: u64) -> Option<HostFact> {
+/// Use of the cores that this process may run on. The system may have parts outside of the process, which used `apart_ns`.
+pub(crate) fn cores(at_ns: u64, apart_ns: u64) -> Option<HostFact> {
     let may = sched_getaffinity(Some(getpid())).ok()?;
     let (cores, busy_ns) = busy(&fs::read_to_string("/proc/stat").ok()?, &may)?;
     let own = clock_gettime(ClockId::ProcessCPUTime);
     let own_ns =
         u64::try_from(own.tv_sec).ok()? * 1_000_000_000 + u64::try_from(own.tv_nsec).ok()?;
-    Some(HostFact { at_ns, cores, busy_ns, own_ns })
+    Some(HostFact { at_ns, cores, busy_ns, own_ns: own_ns + apart_ns })
 }
 
 /// How many of the cores are listed, and how long they were not idle. Columns as in `proc_stat(5)`: user, nice, system, idle, iowait,
@@ -80,7 +80,7 @@ intr 1 2 3
 
     #[test]
     fn this_host_was_busy_for_as_long_as_this_process_ran() {
-        let seen = cores(5).unwrap();
+        let seen = cores(5, 0).unwrap();
         assert!(seen.cores > 0 && seen.busy_ns > 0 && seen.own_ns > 0);
         assert!(memory(5).unwrap().resident > 0);
     }

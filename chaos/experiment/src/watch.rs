@@ -67,10 +67,7 @@ impl<'a> Watch<'a> {
 
     /// One look at everything that changes while a run lasts.
     pub async fn look(&mut self, at_ns: u64) {
-        // First, since a share of the cores is only as good as its instant, and what follows may take its time.
-        if let Some(used) = host::cores(at_ns) {
-            self.notes.note(Fact::Host(used));
-        }
+        self.threads(at_ns).await;
         self.routes(at_ns).await;
         self.events(at_ns).await;
         self.nodes(at_ns).await;
@@ -79,7 +76,6 @@ impl<'a> Watch<'a> {
         self.counters(at_ns).await;
         self.lags(at_ns).await;
         self.folds(at_ns).await;
-        self.threads(at_ns).await;
         if let Some(memory) = host::memory(at_ns) {
             self.notes.note(Fact::Memory(memory));
         }
@@ -235,6 +231,10 @@ impl<'a> Watch<'a> {
     async fn threads(&mut self, at_ns: u64) {
         let answer = self.control.threads().await;
         let Some(threads) = self.seen("threads", answer, at_ns) else { return };
+        let apart = threads.iter().filter(|thread| thread.apart).map(|thread| thread.cpu_ns).sum();
+        if let Some(used) = host::cores(at_ns, apart) {
+            self.notes.note(Fact::Host(used));
+        }
         for thread in threads {
             let known = self.cpu.entry(thread.thread).or_default();
             *known = (*known).max(thread.cpu_ns);

@@ -50,6 +50,11 @@ pub fn saturated(guards: &[GuardResult]) -> Option<Reason> {
         .map(|guard| guard.reason)
 }
 
+/// Why what took too long counts against nobody.
+pub fn doubt(guards: &[GuardResult]) -> Option<Reason> {
+    saturated(guards).or_else(|| crowded(guards))
+}
+
 /// Whether others took the cores. What was met all the same counts; what was missed is nobody's fault.
 pub fn crowded(guards: &[GuardResult]) -> Option<Reason> {
     let crowded = |guard: &&GuardResult| guard.tripped && guard.reason == Reason::HostBusy;

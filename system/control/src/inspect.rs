@@ -251,11 +251,14 @@ pub enum EventKind {
     EventsLost,
 }
 
-/// CPU time of a thread.
+/// CPU time of a thread, or of a container as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadCpu {
     /// Thread name; its prefix tells the group.
     pub thread: String,
     /// CPU time so far, nanoseconds.
     pub cpu_ns: u64,
+    /// A container of the system: its time is not part of this process's.
+    #[serde(default)]
+    pub apart: bool,
 }

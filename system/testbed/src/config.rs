@@ -48,6 +48,19 @@ pub struct Config {
     pub secret: [u8; 32],
     /// Policies of every part.
     pub policies: Policies,
+    /// What stands behind the ports.
+    pub backends: BackendsKind,
+}
+
+/// What stands behind the ports of a system.
+#[derive(Clone, Debug, Default)]
+pub enum BackendsKind {
+    /// Everything in this process.
+    #[default]
+    Embedded,
+    /// Kafka, Redis, Cassandra and an S3 server in containers.
+    #[cfg(feature = "containers")]
+    Containers(crate::containers::ContainersConfig),
 }
 
 /// Policies of every part; the default of each is the right one.

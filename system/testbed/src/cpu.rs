@@ -33,6 +33,6 @@ impl CpuLedger {
             };
             *all.entry(name.trim().to_owned()).or_default() += ns;
         }
-        all.into_iter().map(|(thread, cpu_ns)| ThreadCpu { thread, cpu_ns }).collect()
+        all.into_iter().map(|(thread, cpu_ns)| ThreadCpu { thread, cpu_ns, apart: false }).collect()
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! - [`config`] what a system is built from.
 //! - [`Testbed`] a running system; [`Testbed::control`] is its panel.
+//! - `substrate` what a system stands on; `embedded` every backend in this process, `containers` (with the feature) real ones.
 //! - `node` what runs on a node's thread.
 //! - `thread` kill, pause and resume of a thread.
 //! - `panel` the control door.
@@ -12,10 +13,14 @@
 //! - `cpu` CPU time by thread.
 //! - `variant` known-bad variants as policies.
 pub mod config;
+#[cfg(feature = "containers")]
+pub mod containers;
 mod cpu;
+mod embedded;
 mod leases;
 mod node;
 mod panel;
+mod substrate;
 mod thread;
 mod variant;
 
@@ -27,24 +32,22 @@ use std::time::Duration;
 
 use chat_control::inspect::NodeState;
 use chat_control::{Control, ControlError};
-use chat_embedded::guard::Hooks;
-use chat_embedded::log::LogAdmin;
-use chat_embedded::store::StoreAdmin;
-use chat_embedded::{Backends, BackendsConfig};
+use chat_ports::PortError;
 use chat_ports::clock::{SharedClock, SteadyClock};
-use chat_ports::consumer::{self, FoldViews};
-use chat_ports::history::History;
+use chat_ports::consumer::FoldViews;
 use chat_ports::observe::Observer;
 use chat_sessions::LeaseRule;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use chat_ports::registry::Role;
-pub use config::{BASE_PORT, Config, Policies, ServiceNode};
+pub use config::{BASE_PORT, BackendsKind, Config, Policies, ServiceNode};
 
 use crate::cpu::CpuLedger;
+use crate::embedded::Embedded;
 use crate::leases::EndlessLeases;
-use crate::node::{Ports, Shared, Signs, Start};
+use crate::node::{Shared, Signs, Start};
+use crate::substrate::{Ports, PortsMaker, Substrate};
 use crate::thread::NodeThread;
 
 /// How long a node may take to be ready.
@@ -62,6 +65,10 @@ pub enum StartError {
     /// A backend did not start.
     #[error("the embedded backends did not start")]
     Backends(#[from] chat_embedded::StartError),
+    /// The backends in containers did not start.
+    #[cfg(feature = "containers")]
+    #[error(transparent)]
+    Containers(#[from] containers::engine::EngineError),
     /// A node did not become ready.
     #[error(transparent)]
     Node(#[from] ControlError),
@@ -103,29 +110,8 @@ impl Kind {
 pub struct Testbed {
     shared: Arc<Shared>,
     slots: Mutex<BTreeMap<String, Slot>>,
-    /// `None` once the system is stopped.
-    backends: Mutex<Option<Backends>>,
-    doors: Doors,
+    substrate: Arc<dyn Substrate>,
     cpu: Arc<CpuLedger>,
-}
-
-/// The operator's handles of the backends.
-struct Doors {
-    log: LogAdmin,
-    store: StoreAdmin,
-    history: Arc<dyn History>,
-    hooks: Arc<Hooks>,
-}
-
-impl Doors {
-    fn of(backends: &Backends) -> Self {
-        Self {
-            log: backends.log_admin().clone(),
-            store: backends.store_admin().clone(),
-            history: backends.history().history(),
-            hooks: Arc::clone(backends.hooks()),
-        }
-    }
 }
 
 impl Testbed {
@@ -139,23 +125,22 @@ impl Testbed {
         }
         let clock: SharedClock = Arc::new(SteadyClock::new(config.start_ms));
         let observer = Observer::new(Arc::clone(&clock));
-        let backends = Backends::start(backends_config(&config), &clock, &observer)?;
+        let substrate: Arc<dyn Substrate> = match &config.backends {
+            BackendsKind::Embedded => Arc::new(Embedded::start(&config, &clock, &observer)?),
+            #[cfg(feature = "containers")]
+            BackendsKind::Containers(wanted) => {
+                let start = containers::Containers::start(&config, wanted, &observer);
+                Arc::new(Box::pin(start).await?)
+            }
+        };
         let names: Vec<_> = start_order(&slots);
         let shared = Arc::new(Shared { config, clock, observer, folds: FoldViews::default() });
         let cpu = Arc::new(CpuLedger::default());
-        let doors = Doors::of(&backends);
         for name in names {
             let slot = slots.get_mut(&name).expect("the order lists the slots");
-            start_node(&shared, &backends, &cpu, &name, slot).await?;
+            start_node(&shared, &*substrate, &cpu, &name, slot).await?;
         }
-        let bed = Self {
-            shared,
-            slots: Mutex::new(slots),
-            backends: Mutex::new(Some(backends)),
-            doors,
-            cpu,
-        };
-        Ok(Arc::new(bed))
+        Ok(Arc::new(Self { shared, slots: Mutex::new(slots), substrate, cpu }))
     }
 
     /// The panel.
@@ -182,10 +167,7 @@ impl Testbed {
                 thread.kill().await;
             }
         }
-        let backends = self.backends.lock().await.take();
-        if tokio::task::spawn_blocking(move || drop(backends)).await.is_err() {
-            tracing::error!("A backend panicked while it stopped.");
-        }
+        self.substrate.stop().await;
     }
 }
 
@@ -237,7 +219,7 @@ fn start_order(slots: &BTreeMap<String, Slot>) -> Vec<String> {
 /// Starts a node that does not run and waits until it is ready.
 async fn start_node(
     shared: &Arc<Shared>,
-    backends: &Backends,
+    substrate: &dyn Substrate,
     cpu: &Arc<CpuLedger>,
     name: &str,
     slot: &mut Slot,
@@ -247,15 +229,26 @@ async fn start_node(
     let (kind, addr, roles) = (slot.kind, slot.addr, slot.roles.clone());
     let (shared, signs, drain) = (Arc::clone(shared), Arc::clone(&slot.signs), slot.drain.clone());
     let node: Arc<str> = name.into();
-    let ports = ports_of(backends, name, shared.config.policies.sessions.lease);
+    let make = substrate.ports_of(name);
     let main: thread::Main = Box::new(move || {
-        let shutdown = CancellationToken::new();
-        let start = Start { name: node, addr, roles, shared, ports, signs, ready, drain, shutdown };
-        let main: Pin<Box<dyn Future<Output = ()>>> = match kind {
-            Kind::Gateway => Box::pin(node::gateway(start)),
-            Kind::Service => Box::pin(node::service(start)),
-            Kind::Balancer => Box::pin(node::balancer(start)),
-        };
+        let main: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
+            let lease = shared.config.policies.sessions.lease;
+            let ports = match ports_of(make, lease).await {
+                Ok(ports) => ports,
+                Err(error) => {
+                    tracing::error!(%node, %error, "The node has no ports.");
+                    return;
+                }
+            };
+            let shutdown = CancellationToken::new();
+            let start =
+                Start { name: node, addr, roles, shared, ports, signs, ready, drain, shutdown };
+            match kind {
+                Kind::Gateway => Box::pin(node::gateway(start)).await,
+                Kind::Service => Box::pin(node::service(start)).await,
+                Kind::Balancer => Box::pin(node::balancer(start)).await,
+            }
+        });
         main
     });
     let thread = NodeThread::start(&kind.thread_name(name), Arc::clone(cpu), main)
@@ -283,24 +276,11 @@ async fn start_node(
     }
 }
 
-fn ports_of(backends: &Backends, name: &str, leases: LeaseRule) -> Ports {
-    let mut node = backends.ports_of(name);
+/// The ports of a node, with the leases that its policy asks for.
+async fn ports_of(make: PortsMaker, leases: LeaseRule) -> Result<Ports, PortError> {
+    let mut ports = make().await?;
     if leases == LeaseRule::Ignored {
-        node.registry = Arc::new(EndlessLeases(node.registry));
+        ports.node.registry = Arc::new(EndlessLeases(ports.node.registry));
     }
-    Ports {
-        node,
-        sequencer_log: backends.log_of(name, consumer::SEQUENCER),
-        receipts_log: backends.log_of(name, consumer::RECEIPTS),
-        history_log: backends.log_of(name, consumer::HISTORY_WRITER),
-    }
-}
-
-fn backends_config(config: &Config) -> BackendsConfig {
-    let mut backends =
-        BackendsConfig::new(config.data.clone(), config.partitions, config.timers, config.seed);
-    backends.relay_queue = config.relay_queue;
-    backends.log.log_buffer = config.log_buffer;
-    backends.log.isolation = config.policies.isolation;
-    backends
+    Ok(ports)
 }

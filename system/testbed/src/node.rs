@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use chat_embedded::NodePorts;
 use chat_gateway::balancer::{Backend, Balancer};
 use chat_ports::clock::SharedClock;
 use chat_ports::consumer::FoldViews;
-use chat_ports::log::EventLog;
 use chat_ports::net;
 use chat_ports::nodes::{LeaseState, NodeKeeper, NodeView};
 use chat_ports::observe::Observer;
@@ -20,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 
 use crate::config::Config;
+use crate::substrate::Ports;
 
 /// How often a node that cannot join tries again; it goes on until it is shut down, as a supervisor would.
 const JOIN_PAUSE: Duration = Duration::from_millis(200);
@@ -33,14 +32,6 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     pub(crate) observer: Observer,
     pub(crate) folds: FoldViews,
-}
-
-/// A node's ports, guarded, and the log as each consumer group of the node reads it.
-pub(crate) struct Ports {
-    pub(crate) node: NodePorts,
-    pub(crate) sequencer_log: Arc<dyn EventLog>,
-    pub(crate) receipts_log: Arc<dyn EventLog>,
-    pub(crate) history_log: Arc<dyn EventLog>,
 }
 
 /// What a node's thread tells the testbed.

@@ -96,18 +96,13 @@ impl Control for Testbed {
     }
 
     async fn start(&self, node: &str) -> Result<()> {
-        let (shared, cpu) = (&self.shared, &self.cpu);
-        let backends = self.backends.lock().await;
-        let backends = backends
-            .as_ref()
-            .ok_or_else(|| ControlError::Failed("the system is stopped".to_owned()))?;
         let mut slots = self.slots.lock().await;
         let slot = slot_of(&mut slots, node)?;
         slot.expect_state(node, &[NodeState::Stopped, NodeState::Vanished])?;
         if let Some(thread) = slot.thread.take() {
             thread.kill().await;
         }
-        start_node(shared, backends, cpu, node, slot).await
+        start_node(&self.shared, &*self.substrate, &self.cpu, node, slot).await
     }
 
     async fn pause(&self, node: &str) -> Result<()> {
@@ -146,23 +141,23 @@ impl Control for Testbed {
     }
 
     async fn brokers(&self) -> Result<Vec<BrokerInfo>> {
-        self.doors.log.brokers().await.map_err(failed)
+        self.substrate.brokers().await.map_err(failed)
     }
 
     async fn broker_kill(&self, broker: u32) -> Result<()> {
-        self.doors.log.broker_kill(broker).await.map_err(failed)
+        self.substrate.broker_kill(broker).await.map_err(failed)
     }
 
     async fn broker_start(&self, broker: u32) -> Result<()> {
-        self.doors.log.broker_start(broker).await.map_err(failed)
+        self.substrate.broker_start(broker).await.map_err(failed)
     }
 
     async fn broker_slow(&self, broker: u32, delay_ms: u64) -> Result<()> {
-        self.doors.log.broker_slow(broker, Duration::from_millis(delay_ms)).await.map_err(failed)
+        self.substrate.broker_slow(broker, Duration::from_millis(delay_ms)).await.map_err(failed)
     }
 
     async fn consumer_pause(&self, group: &str, paused: bool) -> Result<()> {
-        self.doors.log.consumer_pause(group, paused).await.map_err(failed)
+        self.substrate.consumer_pause(group, paused).await.map_err(failed)
     }
 
     async fn port_rule(
@@ -171,23 +166,23 @@ impl Control for Testbed {
         node: Option<&str>,
         rule: Option<PortRule>,
     ) -> Result<()> {
-        self.doors.hooks.set(port, node, rule).map_err(failed)
+        self.substrate.port_rule(port, node, rule).map_err(failed)
     }
 
     async fn routes(&self, cursor: u64) -> Result<(Vec<RouteChange>, u64)> {
-        self.doors.store.routes_since(cursor).await.map_err(failed)
+        self.substrate.routes_since(cursor).await.map_err(failed)
     }
 
     async fn leases(&self) -> Result<Vec<LeaseView>> {
-        self.doors.store.leases().await.map_err(failed)
+        self.substrate.leases().await.map_err(failed)
     }
 
     async fn queues(&self, devices: &[DeviceId]) -> Result<Vec<QueueView>> {
-        self.doors.store.queues(devices).await.map_err(failed)
+        self.substrate.queues(devices).await.map_err(failed)
     }
 
     async fn digests(&self, convs: &[ConvId]) -> Result<Vec<ConvDigest>> {
-        let digests = self.doors.history.digests(convs).await.map_err(failed)?;
+        let digests = self.substrate.history().digests(convs).await.map_err(failed)?;
         let view = |(conv, digest): (&ConvId, chat_ports::history::ConvDigest)| ConvDigest {
             conv: *conv,
             rows: digest.rows,
@@ -199,7 +194,7 @@ impl Control for Testbed {
 
     async fn rows(&self, conv: ConvId, after: u64) -> Result<Vec<HistoryRow>> {
         let request = PageRequest { conv, backward: false, from: after, limit: ROWS_MAX };
-        let rows = self.doors.history.page(request).await.map_err(failed)?;
+        let rows = self.substrate.history().page(request).await.map_err(failed)?;
         Ok(rows
             .into_iter()
             .map(|row| HistoryRow { cseq: row.cseq, mid: row.mid, cid: row.cid })
@@ -219,7 +214,7 @@ impl Control for Testbed {
     }
 
     async fn lags(&self) -> Result<Vec<GroupLag>> {
-        self.doors.log.lags().await.map_err(failed)
+        self.substrate.lags().await.map_err(failed)
     }
 
     async fn counters(&self) -> Result<Vec<CounterReading>> {
@@ -247,7 +242,9 @@ impl Control for Testbed {
     }
 
     async fn threads(&self) -> Result<Vec<ThreadCpu>> {
-        Ok(self.cpu.threads())
+        let mut all = self.cpu.threads();
+        all.extend(self.substrate.cpu().await);
+        Ok(all)
     }
 }
 

@@ -15,7 +15,7 @@ use storm_workload::scale::{Scale, Shrink};
 use storm_workload::units::Time;
 
 use super::check::{check_against_plan, check_file, starts};
-use super::{Bounds, Control, Experiment, FinalReads, Recovery, StopWhen, Windows};
+use super::{Bounds, Control, Experiment, FinalReads, Recovery, StopWhen, Substrate, Windows};
 
 /// Under `--scale ci` time bounds of expectations from here up shrink: they come from timers, which shrink too.
 const TIMER_BOUND_MIN: Time = Time::seconds(5);
@@ -93,6 +93,8 @@ pub struct ResolvedExperiment {
     pub sometimes: Vec<String>,
     /// Further stop conditions.
     pub stop_when: Vec<StopWhen>,
+    /// Where it may run.
+    pub substrates: Vec<Substrate>,
 }
 
 /// The names of the arms of an experiment, by catalog name or path.
@@ -230,6 +232,7 @@ impl ResolvedExperiment {
             bounds: experiment.invariants.bounds,
             sometimes: experiment.sometimes,
             stop_when: experiment.stop_when,
+            substrates: experiment.substrates,
         }
     }
 

@@ -233,7 +233,7 @@ pub struct HostFact {
     pub cores: u32,
     /// Time in which these cores were not idle, nanoseconds; time that a hypervisor gave to others included.
     pub busy_ns: u64,
-    /// CPU time of the process, nanoseconds.
+    /// CPU time of the process, and of the system's containers, nanoseconds.
     pub own_ns: u64,
 }
 

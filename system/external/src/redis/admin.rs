@@ -1,0 +1,174 @@
+//! What an operator may see of the store.
+use chat_control::inspect::{LeaseView, QueueView, RouteChange, RouteView};
+use chat_ports::PortError;
+use chat_ports::registry::Route;
+use chat_ports::relay_queue::QueueState;
+use chat_protocol::DeviceId;
+use redis::Value;
+
+use super::answer::{self, odd};
+use super::keys;
+use super::queue;
+use super::registry;
+use super::scripts::{Call, Script};
+use super::store::Door;
+
+/// Changes read by one script.
+const PAGE: usize = 4_096;
+/// Pages of one answer, which is more than the store keeps of changes; beyond it the next call goes on.
+const PAGES_MAX: usize = 40;
+/// Keys that one step of a scan looks at.
+const SCAN_KEYS: usize = 1_024;
+/// Steps of one scan, which is ten million keys; beyond it the listing is refused.
+const SCAN_STEPS_MAX: usize = 10_240;
+/// A cursor has the time of a change in its upper bits and its number within the millisecond in these.
+const CURSOR_BITS: u32 = 20;
+/// The cursor before the first change ever: of a store in which no route has changed yet.
+const CURSOR_FIRST: u64 = 1;
+
+/// What an operator may see of the store.
+#[derive(Clone)]
+pub struct RedisAdmin {
+    door: Door,
+}
+
+impl RedisAdmin {
+    pub(super) fn new(door: Door) -> Self {
+        Self { door }
+    }
+
+    /// Changes of routes since a cursor, and the next cursor. Cursor 0 lists all present routes; a cursor that fell more than
+    /// 131,072 changes behind, or whose changes the store has lost, gets the present state of every device instead, removed routes
+    /// included as far as the store remembers their devices (7 days).
+    ///
+    /// Such a listing reads all keys of the server, a step of 1,024 a call, and is refused beyond ten million. Changes while it is
+    /// made come again with its cursor.
+    pub async fn routes_since(&self, cursor: u64) -> Result<(Vec<RouteChange>, u64), PortError> {
+        if cursor > 0
+            && let Some(answer) = self.changes(cursor).await?
+        {
+            return Ok(answer);
+        }
+        // The cursor is taken first, so that nothing that changes meanwhile is missed.
+        let next = self.newest().await?;
+        Ok((self.listing(cursor == 0).await?, next))
+    }
+
+    /// All node leases, ended ones included.
+    pub async fn leases(&self) -> Result<Vec<LeaseView>, PortError> {
+        let view = |node: registry::Listed| LeaseView {
+            node: node.key.name.to_string(),
+            epoch: node.key.epoch,
+            left_ms: node.left_ms,
+        };
+        Ok(registry::nodes(&self.door).await?.into_iter().map(view).collect())
+    }
+
+    /// Queues of devices, in order; a missing one has epoch 0.
+    pub async fn queues(&self, devices: &[DeviceId]) -> Result<Vec<QueueView>, PortError> {
+        let states = queue::states(&self.door, devices).await?;
+        let view = |(device, found): (&DeviceId, Option<(QueueState, u64)>)| {
+            let (state, oldest_ms) = found.unwrap_or_default();
+            let QueueState { epoch, floor, base, top } = state;
+            QueueView { device: *device, epoch, floor, base, top, oldest_ms }
+        };
+        Ok(devices.iter().zip(states).map(view).collect())
+    }
+
+    /// Changes after a cursor, or `None` when some of them may be gone.
+    async fn changes(&self, cursor: u64) -> Result<Option<(Vec<RouteChange>, u64)>, PortError> {
+        let mut next = cursor;
+        let mut changes = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let call = Call::new(Script::Changes, &[self.door.shared.keys.changes()]);
+            let call = call.arg(entry_after(next)).arg(PAGE);
+            let mut answer = answer::list(self.door.ask(call).await?)?.into_iter();
+            if !answer::flag(&answer.next().ok_or_else(odd)?)? {
+                return Ok(None);
+            }
+            let before = changes.len();
+            for entry in answer {
+                let (change, at) = change_of(entry)?;
+                changes.push(change);
+                next = at;
+            }
+            if changes.len() - before < PAGE {
+                break;
+            }
+        }
+        Ok(Some((changes, next)))
+    }
+
+    /// The cursor behind the newest change.
+    async fn newest(&self) -> Result<u64, PortError> {
+        let call = Call::new(Script::Newest, &[self.door.shared.keys.changes()]);
+        let answer = answer::list(self.door.ask(call).await?)?;
+        answer.first().map_or(Ok(CURSOR_FIRST), |id| cursor_of(answer::entry_id(id)?))
+    }
+
+    /// The present state of every device, or of those that have a route, in the order of devices.
+    async fn listing(&self, routed: bool) -> Result<Vec<RouteChange>, PortError> {
+        let pattern = format!("{}*", self.door.shared.keys.devices());
+        let mut listed = Vec::new();
+        let mut at = "0".to_owned();
+        for _ in 0..SCAN_STEPS_MAX {
+            let call = Call::new(Script::Devices, &[]).arg(&at).arg(&pattern).arg(SCAN_KEYS);
+            let mut answer = answer::list(self.door.ask(call).await?)?;
+            let found = answer.split_off(1.min(answer.len()));
+            answer::text(answer.first().ok_or_else(odd)?)?.clone_into(&mut at);
+            for [key, route, at_ms] in answer::groups(found)? {
+                let id = answer::text(&key)?.rsplit_once(':').and_then(|(_, id)| id.parse().ok());
+                let device = DeviceId(id.ok_or_else(odd)?);
+                let route = answer::route(&route)?;
+                // A device that never had a route has no time of a change.
+                let Some(at_ms) = answer::optional_text(&at_ms)? else { continue };
+                if route.is_some() || !routed {
+                    let at_ms = at_ms.parse().map_err(|_| odd())?;
+                    listed.push(RouteChange { device, route: route.as_ref().map(view), at_ms });
+                }
+            }
+            if at == "0" {
+                listed.sort_unstable_by_key(|change| change.device);
+                // A scan may show a key twice.
+                listed.dedup_by_key(|change| change.device);
+                return Ok(listed);
+            }
+        }
+        Err(PortError::Refused("the store has too many keys for a listing".to_owned()))
+    }
+}
+
+fn view(route: &Route) -> RouteView {
+    RouteView {
+        node: route.node.name.to_string(),
+        node_epoch: route.node.epoch,
+        conn_epoch: route.conn_epoch,
+    }
+}
+
+/// One change and the cursor behind it.
+fn change_of(entry: Value) -> Result<(RouteChange, u64), PortError> {
+    let [id, fields] = answer::few(entry)?;
+    let [device, route] = answer::few(fields)?;
+    let (at_ms, number) = answer::entry_id(&id)?;
+    let route = match answer::text(&route)? {
+        "" => None,
+        route => Some(view(&keys::parse_route(route).ok_or_else(odd)?)),
+    };
+    let device = DeviceId(answer::number(&device)?);
+    Ok((RouteChange { device, route, at_ms }, cursor_of((at_ms, number))?))
+}
+
+/// The cursor behind a change.
+fn cursor_of((at_ms, number): (u64, u64)) -> Result<u64, PortError> {
+    let fits = number < 1 << CURSOR_BITS && at_ms > 0 && at_ms < 1 << (u64::BITS - CURSOR_BITS);
+    if fits { Ok((at_ms << CURSOR_BITS) | number) } else { Err(odd()) }
+}
+
+/// The entry that a cursor is behind.
+fn entry_after(cursor: u64) -> String {
+    if cursor == CURSOR_FIRST {
+        return "0-0".to_owned();
+    }
+    format!("{}-{}", cursor >> CURSOR_BITS, cursor & ((1 << CURSOR_BITS) - 1))
+}

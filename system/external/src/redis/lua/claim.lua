@@ -1,0 +1,11 @@
+-- ARGV: milliseconds of the claim. Answers {node}, or {} when none is dead and free. Of several the one that was never claimed goes
+-- first, then the one whose claim ended first, then the one that died first.
+local chosen, chosen_claim
+for _, node in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', text(now))) do
+  local claim = tonumber(redis.call('HGET', claims, node) or 0)
+  if claim <= now and (not chosen or claim < chosen_claim) then chosen, chosen_claim = node, claim end
+end
+if not chosen then return {} end
+redis.call('HDEL', claims, chosen)
+redis.call('HSET', claims, chosen, text(now + ARGV[1]))
+return {chosen}

@@ -1,0 +1,6 @@
+//! Stories of what only this store does.
+//!
+//! - `link` the connection, told to a server that answers as a story wants it to.
+//! - `store` restart, wipe, expiry and the operator's view, told to the server of the conformance suite.
+mod link;
+mod store;

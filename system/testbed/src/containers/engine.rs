@@ -1,0 +1,222 @@
+//! The container engine, as far as testcontainers does not speak to it: what it has, networks, signals, logs, leftovers.
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error as BollardError;
+use bollard::exec::StartExecResults;
+use bollard::models::{ExecConfig, NetworkCreateRequest};
+use bollard::query_parameters::{
+    KillContainerOptionsBuilder, LogsOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
+};
+use futures_util::StreamExt as _;
+
+use super::images::Images;
+use super::leftovers::{self, Owner};
+
+/// An engine that does not answer within this is not there.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Log lines of a container that are shown when it does not become ready.
+const LAST_LINES: &str = "15";
+/// Bytes of those lines.
+const LOG_BYTES: usize = 8 * 1024;
+
+/// What is missing, and what cures it.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nothing answers.
+    #[error("no container engine answers: {0}")]
+    NoEngine(String),
+    /// Images are not there.
+    #[error("images are missing: {}", .0.join(", "))]
+    NoImages(Vec<String>),
+    /// A port that a backend would be published on.
+    #[error("port {0} is taken")]
+    PortTaken(u16),
+    /// Containers or networks of a run are still there.
+    #[error("containers or networks of other runs are still there: {}", .0.join(", "))]
+    Leftovers(Vec<String>),
+    /// The engine refused something.
+    #[error("the engine refused to {act}: {why}")]
+    Refused {
+        /// What was asked.
+        act: String,
+        /// Its answer.
+        why: String,
+    },
+    /// A container did not become ready.
+    #[error("`{name}` is not ready after {after:?}: {why}; its last lines:\n{log}")]
+    NotReady {
+        /// Which container.
+        name: String,
+        /// How long was waited.
+        after: Duration,
+        /// What the last attempt said.
+        why: String,
+        /// Its last log lines.
+        log: String,
+    },
+}
+
+impl EngineError {
+    /// What to do about it.
+    pub fn cure(&self) -> String {
+        match self {
+            Self::NoEngine(_) => "start one: `system/testbed/images/engine`".to_owned(),
+            Self::NoImages(names) => {
+                format!("build them: `system/testbed/images/build {}`", names.join(" "))
+            }
+            Self::PortTaken(_) => "another run may be under way; `ss -ltnp` shows who listens".to_owned(),
+            Self::Leftovers(_) => {
+                "`chatstorm sweep --yes` removes those of runs that are over; wait for one that is under way".to_owned()
+            }
+            Self::Refused { .. } | Self::NotReady { .. } => {
+                "`docker ps -a` and `docker logs` say more".to_owned()
+            }
+        }
+    }
+}
+
+/// A connection to the engine. Calls have the client's limit of two minutes each.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(super) docker: Docker,
+}
+
+impl Engine {
+    /// Connects to the engine that `DOCKER_HOST` or the usual socket names.
+    pub async fn connect() -> Result<Self, EngineError> {
+        let said = |error: BollardError| EngineError::NoEngine(words(&error));
+        let docker = Docker::connect_with_defaults().map_err(said)?;
+        // The client's own version is newer than what most engines speak.
+        let negotiated = tokio::time::timeout(ANSWER, docker.negotiate_version()).await;
+        let docker = negotiated
+            .map_err(|_| EngineError::NoEngine("no answer within 5 s".to_owned()))?
+            .map_err(said)?;
+        Ok(Self { docker })
+    }
+
+    /// Version of the engine and of its API.
+    pub async fn version(&self) -> Result<(String, String), EngineError> {
+        let version = self.docker.version().await.map_err(refused("say its version"))?;
+        Ok((version.version.unwrap_or_default(), version.api_version.unwrap_or_default()))
+    }
+
+    /// Refuses a start without its images. Names are those of the build script.
+    pub async fn expect_images(&self, images: &Images) -> Result<(), EngineError> {
+        let mut missing = Vec::new();
+        for (name, reference) in images.all() {
+            match self.docker.inspect_image(reference).await {
+                Ok(_) => {}
+                Err(BollardError::DockerResponseServerError { status_code: 404, .. }) => {
+                    missing.push(name.to_owned());
+                }
+                Err(error) => return Err(refused("look at its images")(error)),
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(EngineError::NoImages(missing)) }
+    }
+
+    /// Refuses a start beside what carries our label; nothing is touched.
+    pub async fn expect_no_leftovers(&self) -> Result<(), EngineError> {
+        let left = self.labelled().await?;
+        let names: Vec<_> = left.into_iter().map(|one| one.name).collect();
+        if names.is_empty() { Ok(()) } else { Err(EngineError::Leftovers(names)) }
+    }
+
+    /// Makes the network of a run; what it publishes is bound to 127.0.0.1.
+    pub async fn make_network(&self, name: &str, run: &str) -> Result<(), EngineError> {
+        let binding = "com.docker.network.bridge.host_binding_ipv4".to_owned();
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            options: Some(HashMap::from([(binding, "127.0.0.1".to_owned())])),
+            labels: Some(HashMap::from([
+                (leftovers::RUN.to_owned(), run.to_owned()),
+                (leftovers::OWNER.to_owned(), Owner::this_process().label()),
+            ])),
+            ..NetworkCreateRequest::default()
+        };
+        self.docker.create_network(request).await.map(drop).map_err(refused("make a network"))
+    }
+
+    /// Ends a container by SIGKILL; it stays there, with its data.
+    pub async fn kill(&self, name: &str) -> Result<(), EngineError> {
+        let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
+        self.docker.kill_container(name, Some(options)).await.map_err(refused("kill a container"))
+    }
+
+    /// Starts a container that was ended.
+    pub async fn start(&self, name: &str) -> Result<(), EngineError> {
+        let options = None::<StartContainerOptions>;
+        self.docker.start_container(name, options).await.map_err(refused("start a container"))
+    }
+
+    /// Runs a command in a container and waits for its end; another exit status than 0 is an error.
+    pub async fn exec(&self, name: &str, words: &[&str]) -> Result<(), EngineError> {
+        let act = format!("run `{}` in `{name}`", words.first().unwrap_or(&""));
+        let command = ExecConfig {
+            cmd: Some(words.iter().map(|word| (*word).to_owned()).collect()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..ExecConfig::default()
+        };
+        let id = self.docker.create_exec(name, command).await.map_err(refused(&act))?.id;
+        let begun = self.docker.start_exec(&id, None).await.map_err(refused(&act))?;
+        let mut said = String::new();
+        if let StartExecResults::Attached { mut output, .. } = begun {
+            while let Some(Ok(line)) = output.next().await {
+                if said.len() < LOG_BYTES && write!(said, "{line}").is_err() {
+                    break;
+                }
+            }
+        }
+        match self.docker.inspect_exec(&id).await.map_err(refused(&act))?.exit_code {
+            Some(0) => Ok(()),
+            code => {
+                Err(EngineError::Refused { act, why: format!("it ended with {code:?}: {said}") })
+            }
+        }
+    }
+
+    /// CPU time of a container since its last start, nanoseconds; `None` when the engine does not say.
+    pub async fn cpu_ns(&self, name: &str) -> Option<u64> {
+        let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
+        let mut answer = std::pin::pin!(self.docker.stats(name, Some(options)));
+        answer.next().await?.ok()?.cpu_stats?.cpu_usage?.total_usage
+    }
+
+    /// The last lines of a container's log.
+    pub async fn last_lines(&self, name: &str) -> String {
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(LAST_LINES).build();
+        let mut lines = self.docker.logs(name, Some(options));
+        let mut text = String::new();
+        while let Some(Ok(line)) = lines.next().await {
+            if text.len() >= LOG_BYTES || write!(text, "{line}").is_err() {
+                break;
+            }
+        }
+        text
+    }
+}
+
+/// What is gone already needs no removing.
+pub(super) fn gone(done: Result<(), BollardError>, act: &str) -> Result<(), EngineError> {
+    match done {
+        Err(BollardError::DockerResponseServerError { status_code: 404, .. }) | Ok(()) => Ok(()),
+        Err(error) => Err(refused(act)(error)),
+    }
+}
+
+pub(super) fn refused(act: &str) -> impl Fn(BollardError) -> EngineError {
+    move |error| EngineError::Refused { act: act.to_owned(), why: words(&error) }
+}
+
+/// What the engine said, without the wrapper's words.
+fn words(error: &BollardError) -> String {
+    match error {
+        BollardError::DockerResponseServerError { message, .. } => message.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,18 @@
+//! The ports on real backends. All stories share one set of containers, under names of their own.
+mod blobs;
+mod event_log;
+mod history;
+mod set;
+mod store;
+
+pub(crate) use blobs::blobs;
+pub(crate) use event_log::event_log;
+pub(crate) use history::{history, tables};
+pub(crate) use store::{registry, relay_queue};
+
+/// A name that no other story uses.
+fn fresh_name() -> String {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    // Each `RandomState` has keys of its own, which is all the chance that a name needs.
+    format!("t{:016x}", std::hash::RandomState::new().build_hasher().finish())
+}
