@@ -26,6 +26,7 @@ crate::stories!(relay_queue:
     payloads_are_any_bytes_and_ids_any_number,
     read_fixes_the_numbering_and_a_look_does_not,
     range_that_ends_before_it_starts_is_refused,
+    positions_beyond_the_top_are_answered,
 );
 
 fn range(source: &str, prev: u64, last: u64, items: &[(DeviceId, &str)]) -> SourceRange {
@@ -194,4 +195,14 @@ async fn range_that_ends_before_it_starts_is_refused(port: Port) {
     assert!(
         port.enqueue(Enqueue { slot: 0, sources: vec![range("m0", 3, 2, &[])] }).await.is_err()
     );
+}
+
+async fn positions_beyond_the_top_are_answered(port: Port) {
+    bring(&port, 0, vec![range("m0", 0, 2, &[(ANN, "a"), (ANN, "b")])]).await;
+    let beyond = page(&port, ANN, u64::MAX).await;
+    assert!(beyond.items.is_empty());
+    port.trim(&[(ANN, beyond.state.epoch, u64::MAX)]).await.unwrap();
+    assert!(page(&port, ANN, 0).await.items.is_empty());
+    bring(&port, 0, vec![range("m0", 2, 3, &[(ANN, "c")])]).await;
+    assert_eq!(page(&port, ANN, 0).await.items[0].dseq, 3);
 }

@@ -59,7 +59,7 @@ pub enum Appended {
     },
     /// Nothing was appended, and nothing will be.
     NotAppended(Why),
-    /// It may have been, or may yet become, part of the log.
+    /// It may have been, or may yet become, part of the log: as a whole, or up to one of its records.
     Unknown(Why),
 }
 

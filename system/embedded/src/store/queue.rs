@@ -61,7 +61,7 @@ impl Queue {
         if epoch != self.epoch {
             return;
         }
-        let gone = (up_to + 1).saturating_sub(self.base());
+        let gone = up_to.saturating_add(1).saturating_sub(self.base());
         let gone = usize::try_from(gone).unwrap_or(usize::MAX).min(self.items.len());
         self.items.drain(..gone);
         if self.items.is_empty() && self.items.capacity() > IDLE_CAPACITY {
@@ -71,7 +71,8 @@ impl Queue {
 
     pub(super) fn read(&self, after: u64, limit: u32) -> Vec<QueueItem> {
         let base = self.base();
-        let skip = usize::try_from((after + 1).saturating_sub(base)).unwrap_or(usize::MAX);
+        let skip =
+            usize::try_from(after.saturating_add(1).saturating_sub(base)).unwrap_or(usize::MAX);
         let items = (base..).zip(&self.items).skip(skip).take(limit as usize);
         items.map(|(dseq, item)| QueueItem { dseq, payload: item.payload.clone() }).collect()
     }

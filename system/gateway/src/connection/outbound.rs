@@ -91,7 +91,11 @@ impl Connection {
         match live.delivery.page_opens(&page, now) {
             Opening::Welcome(resume) => self.welcome(&mut page, resume),
             Opening::Reset { lost } => {
-                let reset = frame::Reset { epoch: page.epoch, next_dseq: page.after + 1, lost };
+                let reset = frame::Reset {
+                    epoch: page.epoch,
+                    next_dseq: page.after.saturating_add(1),
+                    lost,
+                };
                 self.hub.metrics.reset_out.add(1);
                 self.hub.deps.observer.sometimes(if lost {
                     "resume-gap"
