@@ -122,6 +122,12 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// Message and hint, for a list that has lines of its own.
+    #[cfg(feature = "containers")]
+    pub(crate) fn into_words(self) -> (String, String) {
+        (self.message, self.hint.unwrap_or_default())
+    }
+
     /// An error with its code. The message is a lower-case fragment without a period.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), drawn: false, source: None, hint: None }

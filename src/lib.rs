@@ -12,10 +12,13 @@
 //! - [`files`] a path or a catalog name becomes a scenario or an experiment.
 //! - [`run`] from a resolved file to a verdict.
 //! - [`runs`] the folders of stored runs.
+//! - [`substrate`] where the system of a run stands; `containers` (with the feature) the engine's side of it.
 //! - [`preflight`] what this machine must have before a plan is started.
 //! - [`words`] what `explain` and `list` know.
 //! - [`verb`] one file a verb.
 pub mod args;
+#[cfg(feature = "containers")]
+mod containers;
 pub mod exit;
 pub mod files;
 mod logging;

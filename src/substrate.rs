@@ -2,6 +2,8 @@
 use chat_testbed::BackendsKind;
 use storm_experiment::file::Substrate;
 
+#[cfg(feature = "containers")]
+use crate::containers;
 use crate::exit::Edge;
 use crate::files::Resolved;
 
@@ -40,21 +42,9 @@ fn containers() -> Result<(), Edge> {
 
 #[cfg(feature = "containers")]
 fn containers() -> Result<(), Edge> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Edge::no_start("no runtime").caused_by(error))?;
-    runtime
-        .block_on(chat_testbed::containers::preflight(&images(), chat_testbed::BASE_PORT))
-        .map_err(|error| {
-            let cure = error.cure();
-            Edge::no_start(error.to_string()).hint(cure)
-        })
-}
-
-#[cfg(feature = "containers")]
-pub(crate) fn images() -> chat_testbed::containers::Images {
-    chat_testbed::containers::Images::with(|variable| std::env::var(variable).ok())
+    containers::on_engine(async || {
+        chat_testbed::containers::preflight(&containers::images(), chat_testbed::BASE_PORT).await
+    })
 }
 
 /// What the testbed is told; `run` marks everything that is started in containers.
@@ -66,47 +56,11 @@ pub fn backends(substrate: Substrate, run: &str) -> BackendsKind {
         Substrate::Containers => {
             BackendsKind::Containers(chat_testbed::containers::ContainersConfig {
                 run: run.to_owned(),
-                images: images(),
+                images: containers::images(),
             })
         }
         // Refused by the preflight.
         #[cfg(not(feature = "containers"))]
         Substrate::Containers => BackendsKind::Embedded,
-    }
-}
-
-/// A process of its own that removes everything of a run once this process is gone, however it ended.
-#[cfg(feature = "containers")]
-pub struct Deadman(std::process::Child);
-
-#[cfg(feature = "containers")]
-impl Deadman {
-    /// Starts it; what the run begins to leave behind from now on is covered.
-    pub fn start(run: &str) -> Result<Self, Edge> {
-        use std::os::unix::process::CommandExt as _;
-        use std::process::{Command, Stdio};
-        // It holds the read end of a pipe whose only writer is this process. A group of its own keeps Ctrl-C from it.
-        Command::new("/proc/self/exe")
-            .args(["sweep", "--deadman", run])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .map(Self)
-            .map_err(|error| {
-                Edge::no_start("the sweeper of containers did not start").caused_by(error)
-            })
-    }
-}
-
-#[cfg(feature = "containers")]
-impl Drop for Deadman {
-    fn drop(&mut self) {
-        // Its pipe ends, it finds nothing, and it ends within the engine's answering time.
-        drop(self.0.stdin.take());
-        if let Err(error) = self.0.wait() {
-            tracing::warn!(%error, "The sweeper of containers was lost.");
-        }
     }
 }

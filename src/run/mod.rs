@@ -77,7 +77,7 @@ pub fn judged(wish: &Wish<'_>, output: &Output, signals: &Signals) -> Result<Rep
     };
     #[cfg(feature = "containers")]
     let _deadman = (wish.substrate == Substrate::Containers)
-        .then(|| substrate::Deadman::start(&identity.run))
+        .then(|| crate::containers::Deadman::start(&identity.run))
         .transpose()?;
     let mut live = Live::start(output, &identity, plan);
     let folder = create(&path)?;

@@ -81,7 +81,7 @@ pub(crate) fn doctor(output: &Output) -> Result<Exit, Edge> {
         wake_up_lag(),
         disk(Path::new(".")),
         #[cfg(feature = "containers")]
-        engine()?,
+        engine(),
     ];
     match output.format {
         Format::Json => output.json(&checks)?,
@@ -227,21 +227,20 @@ fn disk(folder: &Path) -> Check {
 
 /// The container engine, its images, and what runs left behind. Only `--substrate containers` needs them.
 #[cfg(feature = "containers")]
-fn engine() -> Result<Check, Edge> {
+fn engine() -> Check {
     use chat_testbed::containers::{engine::Engine, preflight};
-    let name = "containers";
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Edge::no_start("no runtime").caused_by(error))?;
-    let found = runtime.block_on(async {
+    let found = crate::containers::on_engine(async || {
         let version = Engine::connect().await?.version().await?;
-        preflight(&crate::substrate::images(), chat_testbed::BASE_PORT).await.map(|()| version)
+        preflight(&crate::containers::images(), chat_testbed::BASE_PORT).await.map(|()| version)
     });
-    Ok(match found {
+    let name = "containers";
+    match found {
         Ok((version, api)) => Check::ok(name, format!("engine {version}, API {api}, all images")),
-        Err(error) => Check::not_ok(name, State::Warning, error.to_string(), error.cure()),
-    })
+        Err(edge) => {
+            let (message, cure) = edge.into_words();
+            Check::not_ok(name, State::Warning, message, cure)
+        }
+    }
 }
 
 #[cfg(test)]

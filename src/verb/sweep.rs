@@ -6,6 +6,7 @@ use chat_testbed::containers::engine::{Engine, EngineError};
 use chat_testbed::containers::leftovers::{Kind, Leftover};
 
 use crate::args::SweepArgs;
+use crate::containers::on_engine;
 use crate::exit::{Edge, Exit};
 use crate::output::Output;
 
@@ -16,10 +17,13 @@ pub(crate) fn sweep(args: &SweepArgs, output: &Output) -> Result<Exit, Edge> {
         let mut nothing = Vec::new();
         drop(std::io::stdin().lock().read_to_end(&mut nothing));
         let of_run = |left: &Leftover| left.run == *run;
-        return on_engine(|engine| async move { clear(&engine, of_run).await.map(|_| Exit::Pass) });
+        return on_engine(async || {
+            clear(&Engine::connect().await?, of_run).await.map(|_| Exit::Pass)
+        });
     }
     let over = |left: &Leftover| !left.owned;
-    let (listed, left) = on_engine(|engine| async move {
+    let (listed, left) = on_engine(async || {
+        let engine = Engine::connect().await?;
         let listed = engine.labelled().await?;
         let left = if args.yes { clear(&engine, over).await? } else { listed.clone() };
         Ok((listed, left))
@@ -51,17 +55,4 @@ async fn clear(
     listed.retain(&fits);
     engine.remove(&listed).await?;
     engine.labelled().await
-}
-
-fn on_engine<T, Asked: Future<Output = Result<T, EngineError>>>(
-    ask: impl FnOnce(Engine) -> Asked,
-) -> Result<T, Edge> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Edge::no_start("no runtime").caused_by(error))?;
-    runtime.block_on(async { ask(Engine::connect().await?).await }).map_err(|error: EngineError| {
-        let cure = error.cure();
-        Edge::no_start(error.to_string()).hint(cure)
-    })
 }
