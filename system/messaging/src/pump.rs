@@ -249,6 +249,8 @@ impl<H: Handler> Pump<H> {
         snapshots.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut fetching: Option<Job<Result<Fetched, PortError>>> = None;
         let mut saving: Option<Job<()>> = None;
+        // Beside everything else: a broker may take long for it, and messages do not wait for a position.
+        let mut committing: Option<Job<Option<u64>>> = None;
         let mut resting: Option<Instant> = None;
         loop {
             if self.missed.load(Relaxed) {
@@ -292,7 +294,11 @@ impl<H: Handler> Pump<H> {
                         }
                     }
                 }
-                _ = commits.tick() => self.commit(generation).await,
+                _ = commits.tick(), if committing.is_none() => committing = self.commit(generation),
+                committed = done(&mut committing) => {
+                    committing = None;
+                    self.committed(committed);
+                }
                 _ = snapshots.tick(), if saving.is_none() => saving = self.save(),
                 () = done(&mut saving) => saving = None,
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
@@ -390,20 +396,27 @@ impl<H: Handler> Pump<H> {
         None
     }
 
-    async fn commit(&mut self, generation: &Generation) {
+    /// Begins to commit what is confirmed, if that is more than before; the job answers with the position, or `None` when it was
+    /// refused.
+    fn commit(&mut self, generation: &Generation) -> Option<Job<Option<u64>>> {
         self.handler.show();
         let confirmed = self.slots.confirmed();
-        if confirmed > self.committed {
-            let positions = [(self.partition, confirmed)];
-            match self
-                .deps
-                .log
-                .commit(self.deps.group, self.deps.topic, generation.get(), &positions)
-                .await
-            {
-                Ok(()) => self.committed = confirmed,
-                Err(_) => self.counters.commits_refused.add(1),
-            }
+        if confirmed <= self.committed {
+            self.slots.move_idle_up();
+            return None;
+        }
+        let (deps, generation) = (Arc::clone(&self.deps), generation.get());
+        let positions = [(self.partition, confirmed)];
+        Some(Box::pin(async move {
+            let answer = deps.log.commit(deps.group, deps.topic, generation, &positions).await;
+            answer.is_ok().then_some(confirmed)
+        }))
+    }
+
+    fn committed(&mut self, position: Option<u64>) {
+        match position {
+            Some(position) => self.committed = position,
+            None => self.counters.commits_refused.add(1),
         }
         self.slots.move_idle_up();
     }

@@ -37,6 +37,9 @@ pub fn start(deps: Deps, tracker: &TaskTracker, shutdown: &CancellationToken) ->
         deps.timers.directory_cache,
         &deps.observer,
     ));
+    let fresh = Arc::clone(&directory);
+    let keeping = async move { fresh.keep_fresh().await };
+    tracker.spawn(shutdown.clone().run_until_cancelled_owned(keeping));
     let answers = Answers::default();
 
     let desk = Desk::default();

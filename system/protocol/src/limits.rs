@@ -181,7 +181,7 @@ impl Timers {
             drain_deadline: fraction(d.drain_deadline, 10),
             store_call: fraction(d.store_call, 2),
             table_call: fraction(d.table_call, 4),
-            directory_cache: fraction(d.directory_cache, 10),
+            directory_cache: fraction(d.directory_cache, 2),
             node_table: fraction(d.node_table, 5),
             stream_keepalive: fraction(d.stream_keepalive, 5),
         }
