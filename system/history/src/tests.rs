@@ -132,6 +132,16 @@ async fn history_that_fails_holds_the_position_back_and_gets_the_rows_later() {
 }
 
 #[tokio::test]
+async fn history_too_slow_for_many_rows_at_once_gets_fewer() {
+    let bench = Bench::new();
+    bench.history.take_at_most(100);
+    let node = bench.start("services-1", MidRule::FromLog);
+    bench.send(1..=600);
+    bench.has(600).await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn crash_between_write_and_commit_writes_equal_rows() {
     let bench = Bench::new();
     bench.log.refuse_commits(true);

@@ -23,6 +23,8 @@ use crate::Deps;
 
 /// Rows of one write.
 pub(crate) const WRITE_ROWS: usize = 500;
+/// Rows of one write after it failed again and again.
+const WRITE_ROWS_MIN: usize = 25;
 /// Declared limit of the gauge `history.lag_ms`.
 const LAG_MS_MAX: u64 = 60_000;
 
@@ -59,6 +61,8 @@ struct Writer {
     mids: Mids,
     entry: FoldEntry,
     committed_at: Instant,
+    /// Rows of the next write.
+    width: usize,
     rows: Counter,
     refused: Counter,
     lag: Gauge,
@@ -82,6 +86,7 @@ impl Writer {
             mids: deps.mids.of_fold(&[2, deps.view.key.epoch, u64::from(partition), next]),
             entry: deps.folds.entry(HISTORY_WRITER, &deps.view.key.name),
             committed_at: Instant::now(),
+            width: WRITE_ROWS,
             rows: deps.observer.counter("history.rows"),
             refused: deps.observer.counter("history.writes_refused"),
             lag: deps.observer.gauge("history.lag_ms", LAG_MS_MAX),
@@ -170,18 +175,28 @@ impl Writer {
         Some((row, verdict))
     }
 
-    /// Writes rows, again and again until history takes them: the partition waits.
-    async fn write(&self, rows: Vec<Row>) {
-        let count = rows.len() as u64;
-        let oldest_ms = rows.first().map_or(u64::MAX, |row| row.server_ms);
-        while let Err(error) = self.deps.history.upsert(rows.clone()).await {
-            tracing::debug!(partition = self.partition, %error, "History did not take rows; they come again.");
-            self.refused.add(1);
-            self.lag.seen(self.deps.clock.wall_ms().saturating_sub(oldest_ms));
-            sleep(RETRY_PAUSE).await;
+    /// Writes rows, again and again until history takes them: the partition waits. A history that is too slow for so many in one
+    /// call gets fewer, since what it cannot take within a call's time it never takes.
+    async fn write(&mut self, rows: Vec<Row>) {
+        let mut left = &rows[..];
+        while let Some(oldest) = left.first() {
+            let (part, rest) = left.split_at(self.width.min(left.len()));
+            let taken = self.deps.history.upsert(part.to_vec()).await;
+            self.lag.seen(self.deps.clock.wall_ms().saturating_sub(oldest.server_ms));
+            match taken {
+                Ok(()) => {
+                    self.rows.add(part.len() as u64);
+                    self.width = (self.width * 2).min(WRITE_ROWS);
+                    left = rest;
+                }
+                Err(error) => {
+                    tracing::debug!(partition = self.partition, %error, "History did not take rows; they come again.");
+                    self.refused.add(1);
+                    self.width = (self.width / 2).max(WRITE_ROWS_MIN);
+                    sleep(RETRY_PAUSE).await;
+                }
+            }
         }
-        self.lag.seen(self.deps.clock.wall_ms().saturating_sub(oldest_ms));
-        self.rows.add(count);
     }
 
     async fn commit(&mut self, generation: &Generation) {

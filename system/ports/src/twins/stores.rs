@@ -121,6 +121,7 @@ struct Kept {
     rows: BTreeMap<(ConvId, u64), Row>,
     failures: u32,
     upserts: u32,
+    rows_max: Option<usize>,
 }
 
 /// Conversations in a map.
@@ -138,6 +139,11 @@ impl TwinHistory {
     /// The next calls of `upsert` fail without effect.
     pub fn fail_upserts(&self, calls: u32) {
         locked(&self.state).failures = calls;
+    }
+
+    /// A call of `upsert` with more rows fails without effect.
+    pub fn take_at_most(&self, rows: usize) {
+        locked(&self.state).rows_max = Some(rows);
     }
 
     /// All rows, by conversation and `cseq`.
@@ -158,6 +164,9 @@ impl History for TwinHistory {
         if state.failures > 0 {
             state.failures -= 1;
             return Err(PortError::Unknown("told to fail".into()));
+        }
+        if state.rows_max.is_some_and(|most| rows.len() > most) {
+            return Err(PortError::Unknown("too many rows for the time".into()));
         }
         state.upserts += 1;
         state.rows.extend(rows.into_iter().map(|row| ((row.conv, row.cseq), row)));
