@@ -64,13 +64,15 @@ mod tests {
     #[test]
     fn items_that_keep_coming_again_are_convicted() {
         let mut kit = Kit::clean();
+        let seen = kit.surfacing(kit.some_number());
+        let (device, conv, cseq, at_ns) = (seen.device, seen.conv, seen.cseq, seen.at_ns);
         for _ in 0..50 {
-            kit.record.ledger.wire_duplicate(1, false);
+            kit.record.ledger.wire_duplicate(device, conv, cseq, false, at_ns);
         }
         judged(&kit).only_fails("M4");
         let mut kit = Kit::clean();
         for _ in 0..50 {
-            kit.record.ledger.wire_duplicate(1, true);
+            kit.record.ledger.wire_duplicate(device, conv, cseq, true, at_ns);
         }
         judged(&kit).passes();
     }

@@ -42,7 +42,7 @@ totals! {
     answered_again,
     /// Items discarded as already known.
     wire_duplicates,
-    /// Of these, within one connection epoch.
+    /// Of these, within one connection epoch, and from the relay both times.
     wire_duplicates_same_epoch,
     /// Frames of an older connection that a device discarded.
     old_epoch_discarded,
@@ -84,6 +84,8 @@ totals! {
     dseq_hole,
     /// Unannounced back-fills.
     unannounced,
+    /// Of these, brought by the relay later.
+    brought,
     /// Surfacings under an older connection epoch.
     old_epoch,
     /// Refusals without code or hint.
@@ -106,6 +108,7 @@ impl LedgerCounts {
             Row::Overtaken { .. } => &mut self.overtaken,
             Row::DseqHole { .. } => &mut self.dseq_hole,
             Row::Backfill { .. } => &mut self.unannounced,
+            Row::Brought { .. } => &mut self.brought,
             Row::OldEpoch { .. } => &mut self.old_epoch,
             Row::RefusedBare { .. } => &mut self.refused_bare,
         };

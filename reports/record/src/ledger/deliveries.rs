@@ -2,6 +2,7 @@
 use chat_protocol::digest::message_hash;
 use chat_protocol::{ConvId, Mid};
 
+use super::FILLED_MAX;
 use super::number::{Device, Number};
 use super::pairs::Noted;
 use super::row::{Reference, Row};
@@ -103,7 +104,11 @@ impl Ledger {
         if seen.backfilled {
             self.counts.backfilled += 1;
             if !seen.announced {
-                self.row(Row::Backfill { n, device, conv: seen.conv, cseq: seen.cseq, at_ns });
+                let (conv, cseq) = (seen.conv, seen.cseq);
+                self.row(Row::Backfill { n, device, conv, cseq, at_ns });
+                if self.filled.len() < FILLED_MAX {
+                    self.filled.insert((device, conv, cseq));
+                }
             }
         } else if cseq <= highest || noted == Noted::Again {
             let highest = u64::from(highest);
@@ -126,10 +131,20 @@ impl Ledger {
         node.surfaced[step] = node.surfaced[step].saturating_add(1);
     }
 
-    /// A device got an item again on the wire and discarded it.
-    pub fn wire_duplicate(&mut self, device: Device, across_epochs: bool) {
+    /// A device got an item again on the wire and discarded it. What it had fetched from history before, because the relay kept
+    /// it waiting, is no repetition by the relay.
+    pub fn wire_duplicate(
+        &mut self,
+        device: Device,
+        conv: ConvId,
+        cseq: u64,
+        across_epochs: bool,
+        at_ns: u64,
+    ) {
         self.counts.wire_duplicates += 1;
-        if !across_epochs {
+        if self.filled.remove(&(device, conv, cseq)) {
+            self.row(Row::Brought { device, conv, cseq, at_ns });
+        } else if !across_epochs {
             self.counts.wire_duplicates_same_epoch += 1;
         }
         if let Some(state) = self.devices.get_mut(device as usize) {

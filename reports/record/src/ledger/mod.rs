@@ -23,13 +23,14 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chat_protocol::ConvId;
 use serde::{Deserialize, Serialize};
 
 use counts::LedgerCounts;
-use number::Number;
+use number::{Device, Number};
 use pairs::Pairs;
 use recent::Recent;
 use row::{Attempt, Closed, Opened, Reference, Row};
@@ -43,6 +44,8 @@ pub use stream::Stream;
 pub const ROWS_MAX: usize = 100_000;
 /// Rows of attempts, openings and closings kept, each; further ones are counted only.
 pub const SESSIONS_MAX: usize = 1_000_000;
+/// Unannounced back-fills that wait for the relay to bring them as well; further ones count as never brought.
+pub const FILLED_MAX: usize = 65_536;
 /// References of surfaced but not accepted messages kept.
 pub const EARLY_MAX: usize = 1_000_000;
 /// Length of a step of node activity, nanoseconds.
@@ -110,6 +113,8 @@ pub struct Ledger {
     pairs: Pairs,
     recent: Recent,
     early: BTreeMap<Number, Reference>,
+    /// Fetched from history without an announced loss, and not yet brought by the relay.
+    filled: BTreeSet<(Device, ConvId, u64)>,
     devices: Vec<DeviceState>,
     nodes: Vec<NodeActivity>,
     counts: LedgerCounts,
@@ -135,6 +140,7 @@ impl Ledger {
             pairs: Pairs::new(config.pairs),
             recent: Recent::new(),
             early: BTreeMap::new(),
+            filled: BTreeSet::new(),
             devices: vec![DeviceState::default(); config.devices as usize],
             nodes: Vec::new(),
             counts: LedgerCounts::default(),

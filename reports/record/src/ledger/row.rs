@@ -15,7 +15,7 @@ pub struct Reference {
     pub mid: Mid,
 }
 
-/// Something that speaks against an invariant.
+/// Something that speaks against an invariant, or takes back what did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Row {
@@ -139,6 +139,18 @@ pub enum Row {
     Backfill {
         /// Which.
         n: Number,
+        /// Who.
+        device: Device,
+        /// Conversation.
+        conv: ConvId,
+        /// Its order.
+        cseq: u64,
+        /// When.
+        at_ns: u64,
+    },
+    /// The relay brought, within the same connection or a later one, what had been fetched from history before: it was late, not
+    /// lost, and takes back the [`Row::Backfill`] of the same device, conversation and order.
+    Brought {
         /// Who.
         device: Device,
         /// Conversation.

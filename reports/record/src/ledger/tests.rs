@@ -135,6 +135,18 @@ fn order_is_demanded_of_live_deliveries_only() {
 }
 
 #[test]
+fn what_the_relay_brings_after_history_did_is_late_and_not_doubled() {
+    let mut ledger = ledger();
+    ledger.surfaced(&Surfaced { backfilled: true, ..seen(0, BOB, 1) });
+    ledger.wire_duplicate(BOB, conv(), 1, false, 9);
+    assert!(matches!(ledger.rows[..], [Row::Backfill { .. }, Row::Brought { cseq: 1, .. }]));
+    assert_eq!(ledger.counts().wire_duplicates_same_epoch, 0);
+    ledger.wire_duplicate(BOB, conv(), 1, false, 9);
+    assert_eq!(ledger.counts().wire_duplicates_same_epoch, 1, "the relay brought it twice");
+    assert_eq!((ledger.counts().unannounced, ledger.counts().brought), (1, 1));
+}
+
+#[test]
 fn checkpoints_bring_everything_back() {
     let mut ledger = ledger();
     clean(&mut ledger, 70_000);

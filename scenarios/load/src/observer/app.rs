@@ -78,14 +78,14 @@ impl App for Observer {
         self.0.borrow_mut().surface(who.0, surfaced, false, at_ns);
     }
 
-    fn wire_duplicate(&self, who: Local, _conv: ConvId, _cseq: u64, at_ns: u64) {
+    fn wire_duplicate(&self, who: Local, conv: ConvId, cseq: u64, at_ns: u64) {
         let mut state = self.0.borrow_mut();
         state.record.recorder.counts.wire_duplicates += 1;
         // What comes soon after a connect may have been under way on the former connection.
         let opened_ns = state.devices[index(who.0)].opened_ns;
         let across = at_ns.saturating_sub(opened_ns) < ON_TIME_NS
             && state.devices[index(who.0)].conn_epoch > 0;
-        state.record.ledger.wire_duplicate(who.0, across);
+        state.record.ledger.wire_duplicate(who.0, conv, cseq, across, at_ns);
     }
 
     fn dseq_hole(&self, who: Local, expected: u64, got: u64, at_ns: u64) {
