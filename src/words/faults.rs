@@ -52,6 +52,12 @@ pub const FAULTS: &[FaultWord] = &[
         undo: "the node starts again, empty",
     },
     FaultWord {
+        name: "history-down",
+        does: "the store behind history and tables ends at once; it keeps what it has written",
+        witness: "calls of history and tables are made and none is answered",
+        undo: "the store starts again with what it had",
+    },
+    FaultWord {
         name: "kill",
         does: "a node ends at once; `process` closes its sockets, `silent` leaves them open without a word",
         witness: "the unit is gone and connections are cut",
@@ -59,8 +65,8 @@ pub const FAULTS: &[FaultWord] = &[
     },
     FaultWord {
         name: "partition",
-        does: "one node's calls to the registry are lost before they arrive",
-        witness: "a renewal of the node's lease failed",
+        does: "one node's calls to the registry, or to history and tables, are lost before they arrive",
+        witness: "the node goes on calling and no call is answered; of the registry: a renewal of its lease failed",
         undo: "the node's calls arrive again",
     },
     FaultWord {
@@ -72,8 +78,20 @@ pub const FAULTS: &[FaultWord] = &[
     FaultWord {
         name: "port-slow",
         does: "every call of a port takes longer",
-        witness: "operation time at the node at least the injected delay",
+        witness: "calls take at least 80 % of the delay longer than before, in the mean, as the nodes measure them",
         undo: "the delay is taken away",
+    },
+    FaultWord {
+        name: "port-stall",
+        does: "every call of a port is held; one whose own time limit ends before the heal is lost",
+        witness: "calls are made and none is answered",
+        undo: "the calls that still wait go on",
+    },
+    FaultWord {
+        name: "registry-wipe",
+        does: "the store of registry and relay queues loses every key in one instant and goes on, empty",
+        witness: "no route and no relay queue is what it was before",
+        undo: "nothing is left to undo; nodes take their leases and devices their routes again",
     },
     FaultWord {
         name: "reset",

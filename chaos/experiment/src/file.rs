@@ -28,9 +28,12 @@ pub const EXPERIMENTS: Catalog = Catalog {
         ("gateway-freeze", include_str!("../../catalog/gateway-freeze.yaml")),
         ("gateway-kill", include_str!("../../catalog/gateway-kill.yaml")),
         ("half-open-clients", include_str!("../../catalog/half-open-clients.yaml")),
+        ("history-slow", include_str!("../../catalog/history-slow.yaml")),
         ("kafka-below-min-isr", include_str!("../../catalog/kafka-below-min-isr.yaml")),
         ("kafka-broker-kill", include_str!("../../catalog/kafka-broker-kill.yaml")),
         ("reconnect-storm", include_str!("../../catalog/reconnect-storm.yaml")),
+        ("redis-slow", include_str!("../../catalog/redis-slow.yaml")),
+        ("redis-wipe", include_str!("../../catalog/redis-wipe.yaml")),
         ("registry-cut", include_str!("../../catalog/registry-cut.yaml")),
         ("rolling-restart", include_str!("../../catalog/rolling-restart.yaml")),
         ("sequencer-freeze", include_str!("../../catalog/sequencer-freeze.yaml")),
@@ -116,9 +119,13 @@ pub struct Experiment {
     /// Stop conditions beyond the defaults.
     #[serde(default)]
     pub stop_when: Vec<StopWhen>,
-    /// Named overrides: for each arm, values by dotted path into this file. Items of lists are named by `id` or `name`.
+    /// Named overrides: for each arm, values by dotted path into this file. Items of lists are named by `id` or `name`; `null` takes an
+    /// item away.
     #[serde(default)]
     pub arms: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
+    /// Overrides of the same form for one substrate, below those of an arm.
+    #[serde(default)]
+    pub on_substrate: BTreeMap<Substrate, BTreeMap<String, serde_json::Value>>,
 }
 
 fn embedded() -> Vec<Substrate> {
@@ -126,13 +133,26 @@ fn embedded() -> Vec<Substrate> {
 }
 
 /// Where the system runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Substrate {
     /// In one process.
+    #[default]
     Embedded,
     /// On Kafka, Redis, Cassandra and an S3 server in containers.
     Containers,
+}
+
+impl Substrate {
+    /// The word in files, flags and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Containers => "containers",
+        }
+    }
 }
 
 /// The scenario behind an experiment.

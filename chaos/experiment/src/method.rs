@@ -301,7 +301,10 @@ pub fn kind(fault: &FaultSpec) -> FaultKind {
         FaultSpec::BrokerSlow(_) => FaultKind::BrokerSlow,
         FaultSpec::ConsumerPause(_) => FaultKind::ConsumerPause,
         FaultSpec::PortSlow(_) => FaultKind::PortSlow,
+        FaultSpec::PortStall(_) => FaultKind::PortStall,
         FaultSpec::Partition(_) => FaultKind::Partition,
+        FaultSpec::RegistryWipe(_) => FaultKind::RegistryWipe,
+        FaultSpec::HistoryDown(_) => FaultKind::HistoryDown,
         FaultSpec::Rolling(_) => FaultKind::Rolling,
     }
 }

@@ -258,7 +258,10 @@ macro_rules! each_fault {
             FaultSpec::BrokerSlow($fault) => $body,
             FaultSpec::ConsumerPause($fault) => $body,
             FaultSpec::PortSlow($fault) => $body,
+            FaultSpec::PortStall($fault) => $body,
             FaultSpec::Partition($fault) => $body,
+            FaultSpec::RegistryWipe($fault) => $body,
+            FaultSpec::HistoryDown($fault) => $body,
             FaultSpec::Rolling($fault) => $body,
         }
     };
@@ -317,8 +320,8 @@ mod tests {
     use crate::planted::{all_devices, gateway_role};
     use crate::spec::{
         BlackHole, BrokerKill, BrokerSelector, BrokerSlow, ConsumerPause, CutAll, Direction, Drain,
-        Group, Kill, KillHow, NodeRole, Partition, Pause, Port, PortSlow, Reset, Rolling, SlowLink,
-        Told,
+        Group, HistoryDown, Kill, KillHow, NodeRole, Partition, Pause, Port, PortSlow, PortStall,
+        RegistryWipe, Reset, Rolling, SlowLink, Told,
     };
 
     /// One of each, in catalogue order.
@@ -338,7 +341,10 @@ mod tests {
             FaultSpec::BrokerSlow(BrokerSlow { broker, delay }),
             FaultSpec::ConsumerPause(ConsumerPause { group: Group::Messaging }),
             FaultSpec::PortSlow(PortSlow { port, delay, jitter: Time(0) }),
+            FaultSpec::PortStall(PortStall { port }),
             FaultSpec::Partition(Partition { node, port }),
+            FaultSpec::RegistryWipe(RegistryWipe {}),
+            FaultSpec::HistoryDown(HistoryDown {}),
             FaultSpec::Rolling(Rolling { role: NodeRole::Gateway }),
         ]
     }

@@ -17,7 +17,8 @@
 //! - [`kill`], [`drain`], [`pause`], [`rolling`]: nodes.
 //! - [`black_hole`], [`reset`], [`cut_all`], [`slow_link`]: client links.
 //! - [`broker_kill`], [`broker_slow`], [`consumer_pause`]: the event log.
-//! - [`port_slow`], [`partition`]: calls to a backend.
+//! - [`port_slow`], [`port_stall`], [`partition`]: calls to a backend.
+//! - [`registry_wipe`], [`history_down`]: backends themselves.
 
 pub mod bed;
 pub mod black_hole;
@@ -29,6 +30,7 @@ pub mod cut_all;
 pub mod drain;
 pub mod fault;
 pub mod heal_guard;
+pub mod history_down;
 pub mod janitor;
 pub mod journal;
 pub mod kill;
@@ -41,7 +43,9 @@ pub mod pause;
 #[cfg(test)]
 mod planted;
 pub mod port_slow;
+pub mod port_stall;
 mod ports;
+pub mod registry_wipe;
 pub mod reset;
 pub mod rolling;
 pub mod roster;

@@ -10,9 +10,9 @@ use crate::bed::{Bed, BedError, Reach};
 use crate::fault::{Blast, Description, DeviceBlast, Fault, InjectError, Refusal, Step, Targets};
 use crate::heal_guard::{Effect, HealGuard};
 use crate::nodes::{NodeWatch, SLACK, device_list, millis};
-use crate::ports::{FreeCalls, HookCounts, owned};
+use crate::ports::{CallWatch, owned};
 use crate::roster::{NodePlace, Roster};
-use crate::spec::Partition;
+use crate::spec::{Partition, Port};
 use crate::undo::Undo;
 use crate::witness::{Evidence, LAPSE, Reading};
 
@@ -39,7 +39,7 @@ impl Partition {
             },
             blast: Blast { nodes: vec![node.name.clone()], devices },
             undo: self.undo(&node).in_words(),
-            witness: "calls of the node go on being lost",
+            witness: "the node goes on calling, and no call is answered",
             counters: COUNTERS,
         };
         Ok((node, what.asked_by(step)?))
@@ -64,30 +64,30 @@ impl Fault for Partition {
         let ports = self.port.names();
         let undo = self.undo(&node);
         let watch = NodeWatch::start(&bed.reach, vec![node.clone()]).await?;
-        let before = HookCounts::of(&bed.reach, ports).await?;
+        let calls = CallWatch::start(&bed.reach, ports, Some(node.name.clone())).await?;
         let armed = bed.arm(step, what, undo)?.hitting(device_list(&watch));
         for port in ports {
             bed.reach.control.port_rule(port, Some(&node.name), Some(PortRule::Cut)).await?;
         }
-        Ok(armed.acted(CutOff { ports, before, watch, free: FreeCalls::default() }))
+        Ok(armed.acted(CutOff { port: self.port, calls, watch }))
     }
 }
 
 struct CutOff {
-    ports: &'static [&'static str],
-    before: HookCounts,
+    port: Port,
+    calls: CallWatch,
     watch: NodeWatch,
-    free: FreeCalls,
 }
 
 #[async_trait]
 impl Effect for CutOff {
     async fn bites(&mut self, reach: &Reach) -> Result<Vec<Reading>, BedError> {
-        let counts = HookCounts::of(reach, self.ports).await?;
         let now = self.watch.look(reach).await?;
-        let mut readings = vec![Reading::flows("calls_cut", self.before.hits, counts.hits, 1)];
-        if let Some(behind) = self.watch.lease_behind_ms(&now, &reach.timers) {
-            // A renewal that was lost is evidence beside the hook's own word.
+        let mut readings = vec![self.calls.stopped(reach, "calls_cut").await?];
+        if self.port == Port::Registry
+            && let Some(behind) = self.watch.lease_behind_ms(&now, &reach.timers)
+        {
+            // A renewal that was lost is evidence beside the node's own word.
             readings.push(Reading::once(
                 "lease_behind_ms",
                 0,
@@ -100,17 +100,17 @@ impl Effect for CutOff {
 
     async fn gone(&mut self, reach: &Reach) -> Result<Vec<Evidence>, BedError> {
         let mut evidence = self.watch.serving(reach, false).await?;
-        evidence.push(self.free.look(reach, self.ports).await?);
+        evidence.push(self.calls.answered(reach).await?);
         Ok(evidence)
     }
 
     fn patience(&self, timers: &Timers) -> Duration {
-        timers.lease_renew * 2 + SLACK
+        self.port.beat(timers) * 2 + SLACK
     }
 
     fn lapse(&self, timers: &Timers) -> Duration {
         // A node that fenced itself still tries to join, though more rarely than it renewed.
-        LAPSE.max(timers.lease_renew * 3 + timers.store_call)
+        LAPSE.max(self.port.beat(timers) * 3)
     }
 }
 

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use chat_control::act::{KillHow, PortRule};
 use chat_control::inspect::{
     BrokerInfo, ConvDigest, CounterReading, EventKind, FoldView, GaugeReading, GroupLag,
-    HistoryRow, LeaseView, NodeInfo, NodeState, QueueView, RouteChange, SystemEvent, ThreadCpu,
+    HistoryRow, LeaseView, NodeInfo, NodeState, QueueView, RouteChange, RouteView, SystemEvent,
+    ThreadCpu,
 };
 use chat_control::{Control, ControlError, Result};
 use chat_protocol::limits::Timers;
@@ -39,8 +40,21 @@ struct Node {
 struct Ruled {
     rule: PortRule,
     since: Instant,
-    counted_to: Instant,
 }
+
+/// Calls of one node on one port.
+#[derive(Clone, Copy, Default)]
+struct Calls {
+    answered: u64,
+    failed: u64,
+    held: u64,
+    took_us: u64,
+}
+
+/// Every node calls each of these this often.
+const CALL_PAUSE: Duration = Duration::from_millis(10);
+const CALLED: [&str; 2] = ["registry", "history"];
+const USUAL_US: u64 = 500;
 
 #[derive(Default)]
 struct World {
@@ -51,7 +65,12 @@ struct World {
     elections: u64,
     held: BTreeMap<String, u64>,
     rules: BTreeMap<(String, Option<String>), Ruled>,
-    hits: u64,
+    calls: BTreeMap<(&'static str, String), Calls>,
+    calls_counted: Duration,
+    rules_ignored: bool,
+    history_down: bool,
+    wipes: u64,
+    stays_wiped: bool,
     events: Vec<SystemEvent>,
     refused: Option<String>,
     drained_at_once: usize,
@@ -105,6 +124,20 @@ impl Planted {
     /// Nobody connects, sends or reads.
     pub(crate) fn idle(&self) {
         self.inner.world().idle = true;
+    }
+
+    /// Rules and wipes are taken and have no effect.
+    pub(crate) fn ignore_rules(&self) {
+        self.inner.world().rules_ignored = true;
+    }
+
+    /// Nobody registers again after a wipe.
+    pub(crate) fn stay_wiped(&self) {
+        self.inner.world().stays_wiped = true;
+    }
+
+    pub(crate) fn history_down(&self) -> bool {
+        self.inner.world().history_down
     }
 
     pub(crate) fn refuse_kill_of(&self, node: &str) {
@@ -215,17 +248,43 @@ impl World {
         self.drained_at_once = self.drained_at_once.max(away);
     }
 
-    /// Counts the calls that rules have touched since they were last counted.
-    fn count_hits(&mut self) {
-        let busy = u64::from(!self.idle);
-        for ((port, _), ruled) in &mut self.rules {
-            let passed = Instant::now().saturating_duration_since(ruled.counted_to);
-            let calls = u64::try_from(passed.as_millis() / 10).unwrap();
-            if port == "registry" {
-                self.hits += calls * busy;
+    /// Makes the calls that were due since the last ones, under the rules of this moment.
+    fn make_calls(&mut self, at: Duration) {
+        while self.calls_counted + CALL_PAUSE <= at {
+            self.calls_counted += CALL_PAUSE;
+            if self.idle {
+                continue;
             }
-            ruled.counted_to += Duration::from_millis(calls * 10);
+            let nodes: Vec<String> = self.nodes.keys().cloned().collect();
+            for (port, node) in CALLED.into_iter().flat_map(|p| nodes.iter().map(move |n| (p, n))) {
+                let rule = self.rule(port, node);
+                let down = self.history_down && port == "history";
+                let calls = self.calls.entry((port, node.clone())).or_default();
+                match rule {
+                    _ if down => calls.failed += 1,
+                    Some(PortRule::Cut) => {
+                        calls.failed += 1;
+                        calls.took_us += USUAL_US;
+                    }
+                    Some(PortRule::Stall) => calls.held += 1,
+                    Some(PortRule::Slow { delay, .. }) => {
+                        calls.answered += 1;
+                        calls.took_us += USUAL_US + u64::try_from(delay.as_micros()).unwrap();
+                    }
+                    None => {
+                        calls.answered += 1 + std::mem::take(&mut calls.held);
+                        calls.took_us += USUAL_US;
+                    }
+                }
+            }
         }
+    }
+
+    fn rule(&self, port: &str, node: &str) -> Option<PortRule> {
+        let of = |node: Option<&str>| {
+            self.rules.get(&(String::from(port), node.map(String::from))).map(|r| r.rule.clone())
+        };
+        of(Some(node)).or_else(|| of(None)).filter(|_| !self.rules_ignored)
     }
 }
 
@@ -347,20 +406,49 @@ impl Control for Inner {
         rule: Option<PortRule>,
     ) -> Result<()> {
         let mut world = self.world();
-        world.count_hits();
+        world.make_calls(self.started.elapsed());
         let key = (String::from(port), node.map(String::from));
         match rule {
-            Some(rule) => {
-                let now = Instant::now();
-                world.rules.insert(key, Ruled { rule, since: now, counted_to: now })
-            }
+            Some(rule) => world.rules.insert(key, Ruled { rule, since: Instant::now() }),
             None => world.rules.remove(&key),
         };
         Ok(())
     }
 
+    async fn store_wipe(&self) -> Result<()> {
+        let mut world = self.world();
+        world.wipes += u64::from(!world.rules_ignored);
+        Ok(())
+    }
+
+    async fn history_stop(&self) -> Result<()> {
+        let mut world = self.world();
+        world.make_calls(self.started.elapsed());
+        world.history_down = true;
+        Ok(())
+    }
+
+    async fn history_start(&self) -> Result<()> {
+        let mut world = self.world();
+        world.make_calls(self.started.elapsed());
+        world.history_down = false;
+        Ok(())
+    }
+
     async fn routes(&self, cursor: u64) -> Result<(Vec<RouteChange>, u64)> {
-        Ok((Vec::new(), cursor))
+        let placed = self.list();
+        let world = self.world();
+        let empty = world.stays_wiped && 0 < world.wipes;
+        let routed = placed.into_iter().filter(|place| place.connected && !empty);
+        let route = |place: DevicePlace| RouteChange {
+            device: DeviceId(place.device),
+            route: place.node.map(|node| {
+                let conn_epoch = 1 + world.wipes;
+                RouteView { node, node_epoch: 1, conn_epoch }
+            }),
+            at_ms: 0,
+        };
+        Ok((routed.map(route).collect(), cursor + 1))
     }
 
     async fn leases(&self) -> Result<Vec<LeaseView>> {
@@ -379,8 +467,17 @@ impl Control for Inner {
         Ok(world.nodes.iter().map(lease).collect())
     }
 
-    async fn queues(&self, _: &[DeviceId]) -> Result<Vec<QueueView>> {
-        Ok(Vec::new())
+    async fn queues(&self, devices: &[DeviceId]) -> Result<Vec<QueueView>> {
+        let epoch = 1 + self.world().wipes;
+        let view = |device: &DeviceId| QueueView {
+            device: *device,
+            epoch,
+            floor: 0,
+            base: 1,
+            top: 0,
+            oldest_ms: 0,
+        };
+        Ok(devices.iter().map(view).collect())
     }
 
     async fn digests(&self, _: &[ConvId]) -> Result<Vec<ConvDigest>> {
@@ -412,18 +509,23 @@ impl Control for Inner {
     }
 
     async fn counters(&self) -> Result<Vec<CounterReading>> {
-        let calls = self.ticks();
         let mut world = self.world();
-        world.count_hits();
-        let calls = if world.idle { 0 } else { calls };
-        let reading = |name: &str, value| CounterReading { name: String::from(name), value };
-        Ok(vec![
-            reading("hook.registry.hits", world.hits),
-            reading("hook.registry.delay_asked_us", world.hits * 200_000),
-            reading("hook.registry.delay_given_us", world.hits * 201_000),
-            reading("port.registry.renew.calls", calls),
-            reading("port.log.append.calls", calls),
-        ])
+        world.make_calls(self.started.elapsed());
+        let mut readings = Vec::new();
+        for ((port, node), calls) in &world.calls {
+            let Calls { answered, failed, held, took_us } = *calls;
+            let counts = [
+                ("started", answered + failed + held),
+                ("answered", answered),
+                ("failed", failed),
+                ("took_us", took_us),
+            ];
+            for (what, value) in counts {
+                readings
+                    .push(CounterReading { name: format!("calls.{port}.{node}.{what}"), value });
+            }
+        }
+        Ok(readings)
     }
 
     async fn gauges(&self) -> Result<Vec<GaugeReading>> {

@@ -9,14 +9,14 @@ use chat_protocol::limits::Timers;
 use crate::bed::{Bed, BedError, Reach};
 use crate::fault::{Blast, Description, DeviceBlast, Fault, InjectError, Refusal, Step, Targets};
 use crate::heal_guard::{Effect, HealGuard};
-use crate::nodes::{SLACK, micros};
-use crate::ports::{FreeCalls, HookCounts, owned};
+use crate::nodes::SLACK;
+use crate::ports::{CallWatch, owned};
 use crate::roster::Roster;
 use crate::spec::PortSlow;
 use crate::undo::Undo;
-use crate::witness::{Evidence, Reading};
+use crate::witness::{Evidence, LAPSE, Reading};
 
-const COUNTERS: &[&str] = &["calls_slowed", "delay_given_us", "delay_asked_us"];
+const COUNTERS: &[&str] = &["calls_slowed", "mean_call_us"];
 
 impl PortSlow {
     fn undo(&self) -> Undo {
@@ -38,7 +38,7 @@ impl Fault for PortSlow {
             targets: Targets::Ports { ports: owned(self.port.names()), node: None },
             blast: Blast { nodes: Vec::new(), devices: DeviceBlast::Everyone },
             undo: self.undo().in_words(),
-            witness: "calls go on being slowed, and were given at least 80 % of the delay of one",
+            witness: "calls go on taking at least 80 % of the delay longer than before, in the mean",
             counters: COUNTERS,
         };
         what.asked_by(step)
@@ -47,44 +47,43 @@ impl Fault for PortSlow {
     async fn inject(&self, bed: &Bed, step: &Step) -> Result<HealGuard, InjectError> {
         let what = self.describe(&bed.roster().await?, step)?;
         let ports = self.port.names();
-        let before = HookCounts::of(&bed.reach, ports).await?;
+        let calls = CallWatch::start(&bed.reach, ports, None).await?;
         let (delay, jitter) = (self.delay.as_duration(), self.jitter.as_duration());
+        // No call takes longer than its limit, and no draw is shorter than this.
+        let shortest = delay.saturating_sub(jitter).min(self.port.limit(bed.timers()));
         let armed = bed.arm(step, what, self.undo())?;
         for port in ports {
             bed.reach.control.port_rule(port, None, Some(PortRule::Slow { delay, jitter })).await?;
         }
-        let shortest = delay.saturating_sub(jitter);
-        Ok(armed.acted(Slowed { ports, before, shortest, free: FreeCalls::default() }))
+        let (beat, longer) = (self.port.beat(bed.timers()), shortest * 4 / 5);
+        Ok(armed.acted(Slowed { calls, longer, beat }))
     }
 }
 
 struct Slowed {
-    ports: &'static [&'static str],
-    before: HookCounts,
-    /// Shortest delay that a call can be asked.
-    shortest: Duration,
-    free: FreeCalls,
+    calls: CallWatch,
+    /// So much longer must calls take in the mean.
+    longer: Duration,
+    /// Calls are not further apart than this.
+    beat: Duration,
 }
 
 #[async_trait]
 impl Effect for Slowed {
     async fn bites(&mut self, reach: &Reach) -> Result<Vec<Reading>, BedError> {
-        let now = HookCounts::of(reach, self.ports).await?;
-        let one_call = (micros(self.shortest) * 4 / 5).max(1);
-        Ok(vec![
-            Reading::flows("calls_slowed", self.before.hits, now.hits, 1),
-            Reading::once("delay_given_us", self.before.given_us, now.given_us, one_call),
-            Reading::noted("delay_asked_us", self.before.asked_us, now.asked_us),
-        ])
+        Ok(self.calls.slowed(reach, self.longer).await?.into())
     }
 
     async fn gone(&mut self, reach: &Reach) -> Result<Vec<Evidence>, BedError> {
-        Ok(vec![self.free.look(reach, self.ports).await?])
+        Ok(vec![self.calls.quick(reach, self.longer).await?])
     }
 
-    fn patience(&self, timers: &Timers) -> Duration {
-        // Leases are renewed whatever else happens.
-        timers.lease_renew + timers.store_call + SLACK
+    fn patience(&self, _: &Timers) -> Duration {
+        self.beat + SLACK
+    }
+
+    fn lapse(&self, _: &Timers) -> Duration {
+        LAPSE.max(self.beat * 2)
     }
 }
 
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_registry_is_witnessed_by_its_hook() {
+    async fn a_slow_registry_is_witnessed_by_what_calls_take() {
         let planted = Planted::new();
         let bed = planted.bed();
         let mut guard = slow().inject(&bed, &Step::new("slow")).await.unwrap();
@@ -109,6 +108,27 @@ mod tests {
         healed(guard).await;
         assert!(planted.ports_ruled().is_empty());
         assert_eq!(planted.journal_states(), ["open", "healed"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rule_that_delays_nothing_is_missed() {
+        let planted = Planted::new();
+        planted.ignore_rules();
+        let bed = planted.bed();
+        let mut guard = slow().inject(&bed, &Step::new("slow")).await.unwrap();
+        assert!(!witnessed(&mut guard).await.bites());
+        healed(guard).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_history_is_history_and_tables() {
+        let planted = Planted::new();
+        let bed = planted.bed();
+        let fault = PortSlow { port: Port::History, ..slow() };
+        let mut guard = fault.inject(&bed, &Step::new("slow")).await.unwrap();
+        assert!(witnessed(&mut guard).await.bites());
+        assert_eq!(planted.ports_ruled(), ["history", "tables"]);
+        healed(guard).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,17 +1,42 @@
-//! Ports that a fault conditions, and the counters of their hooks.
+//! Ports that a fault conditions, and what their calls met at the nodes.
 //!
-//! A hook counts for all nodes together. Two faults on one port at the same time therefore read each other's hits.
+//! A node counts its calls of a port whatever stands between it and the backend: a hook, a proxy, or a backend that is gone. Two
+//! faults on one port at the same time therefore read each other's traces.
+
+use std::time::Duration;
+
+use chat_protocol::limits::Timers;
 
 use crate::bed::{BedError, Reach};
+use crate::nodes::micros;
 use crate::spec::Port;
-use crate::witness::Evidence;
+use crate::witness::{Evidence, Reading};
 
 impl Port {
-    /// Names of the ports behind it: the session registry and the relay queue are one store.
-    pub(crate) const fn names(self) -> &'static [&'static str] {
+    /// Names of the ports behind it: the session registry and the relay queue are one store, history and tables another.
+    pub const fn names(self) -> &'static [&'static str] {
         match self {
             Port::Registry => &["registry", "relay_queue"],
+            Port::History => &["history", "tables"],
         }
+    }
+
+    /// How long a call of it may take.
+    pub const fn limit(self, timers: &Timers) -> Duration {
+        match self {
+            Port::Registry => timers.store_call,
+            Port::History => timers.table_call,
+        }
+    }
+
+    /// How far apart its calls are at the most while the system works at all: leases are renewed and history is written whatever
+    /// else happens, and a call that is lost takes its whole time.
+    pub(crate) fn beat(self, timers: &Timers) -> Duration {
+        let pause = match self {
+            Port::Registry => timers.lease_renew,
+            Port::History => timers.commit,
+        };
+        pause + self.limit(timers)
     }
 }
 
@@ -19,57 +44,144 @@ pub(crate) fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| String::from(*name)).collect()
 }
 
-/// What the hooks of some ports have counted.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct HookCounts {
-    /// Calls that a rule touched.
-    pub(crate) hits: u64,
-    /// Delay asked of them, microseconds.
-    pub(crate) asked_us: u64,
-    /// Delay that they got.
-    pub(crate) given_us: u64,
-    /// Calls in all.
-    pub(crate) calls: u64,
+/// Sums over the calls of some ports, at one node or at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CallCounts {
+    pub(crate) started: u64,
+    pub(crate) answered: u64,
+    /// Ended without an answer.
+    pub(crate) failed: u64,
+    /// Time of all that ended, microseconds.
+    took_us: u64,
 }
 
-impl HookCounts {
-    pub(crate) async fn of(reach: &Reach, ports: &[&str]) -> Result<HookCounts, BedError> {
-        let mut counts = HookCounts::default();
+impl CallCounts {
+    async fn of(reach: &Reach, ports: &[&str], node: Option<&str>) -> Result<CallCounts, BedError> {
+        let mut counts = CallCounts::default();
         for reading in reach.control.counters().await? {
-            let mut parts = reading.name.split('.');
-            let (kind, port, last) = (parts.next(), parts.next(), parts.next_back());
-            if !port.is_some_and(|port| ports.contains(&port)) {
+            let Some((port, rest)) =
+                reading.name.strip_prefix("calls.").and_then(|name| name.split_once('.'))
+            else {
+                continue;
+            };
+            let Some((at, what)) = rest.rsplit_once('.') else { continue };
+            if !ports.contains(&port) || node.is_some_and(|node| node != at) {
                 continue;
             }
-            let sum = match (kind, last) {
-                (Some("hook"), Some("hits")) => &mut counts.hits,
-                (Some("hook"), Some("delay_asked_us")) => &mut counts.asked_us,
-                (Some("hook"), Some("delay_given_us")) => &mut counts.given_us,
-                (Some("port"), Some("calls")) => &mut counts.calls,
+            let sum = match what {
+                "started" => &mut counts.started,
+                "answered" => &mut counts.answered,
+                "failed" => &mut counts.failed,
+                "took_us" => &mut counts.took_us,
                 _ => continue,
             };
             *sum += reading.value;
         }
         Ok(counts)
     }
+
+    fn since(self, before: CallCounts) -> CallCounts {
+        CallCounts {
+            started: self.started.saturating_sub(before.started),
+            answered: self.answered.saturating_sub(before.answered),
+            failed: self.failed.saturating_sub(before.failed),
+            took_us: self.took_us.saturating_sub(before.took_us),
+        }
+    }
+
+    /// Mean time of the calls that ended, microseconds; `None` without any.
+    fn mean_us(self) -> Option<u64> {
+        self.took_us.checked_div(self.answered + self.failed)
+    }
+
+    fn ended(self) -> u64 {
+        self.answered + self.failed
+    }
 }
 
-/// Watches calls get through once the rule is gone.
-#[derive(Debug, Default)]
-pub(crate) struct FreeCalls {
-    since: Option<HookCounts>,
+/// Watches the calls of some ports from one look to the next.
+#[derive(Debug)]
+pub(crate) struct CallWatch {
+    ports: &'static [&'static str],
+    node: Option<String>,
+    last: CallCounts,
+    /// Mean time of all calls before the act, microseconds.
+    usual_us: u64,
+    /// Calls of looks that showed the fault, so far.
+    bitten: u64,
+    /// Calls of looks that showed its absence, without a break.
+    free: u64,
 }
 
-impl FreeCalls {
-    /// Evidence that calls are made and none is touched, counted from the last touched one.
-    pub(crate) async fn look(
+impl CallWatch {
+    /// Notes what calls met so far, before the act.
+    pub(crate) async fn start(
+        reach: &Reach,
+        ports: &'static [&'static str],
+        node: Option<String>,
+    ) -> Result<CallWatch, BedError> {
+        let last = CallCounts::of(reach, ports, node.as_deref()).await?;
+        let usual_us = last.mean_us().unwrap_or(0);
+        Ok(CallWatch { ports, node, last, usual_us, bitten: 0, free: 0 })
+    }
+
+    /// What happened since the last look.
+    async fn look(&mut self, reach: &Reach) -> Result<CallCounts, BedError> {
+        let now = CallCounts::of(reach, self.ports, self.node.as_deref()).await?;
+        let since = now.since(self.last);
+        self.last = now;
+        Ok(since)
+    }
+
+    /// Readings `calls_slowed` and `mean_call_us`: the calls since the last look took `by` longer than usual in the mean.
+    pub(crate) async fn slowed(
         &mut self,
         reach: &Reach,
-        ports: &[&str],
+        by: Duration,
+    ) -> Result<[Reading; 2], BedError> {
+        let since = self.look(reach).await?;
+        let (mean_us, by_us) = (since.mean_us().unwrap_or(0), micros(by).max(1));
+        if self.usual_us.saturating_add(by_us) <= mean_us {
+            self.bitten += since.ended();
+        }
+        Ok([
+            Reading::flows("calls_slowed", 0, self.bitten, 1),
+            Reading::once("mean_call_us", self.usual_us, mean_us.max(self.usual_us), by_us),
+        ])
+    }
+
+    /// A reading of calls that were made while none was answered: they are held, or failed.
+    pub(crate) async fn stopped(
+        &mut self,
+        reach: &Reach,
+        counter: &str,
+    ) -> Result<Reading, BedError> {
+        let since = self.look(reach).await?;
+        if since.answered == 0 {
+            self.bitten += since.started.max(since.failed);
+        }
+        Ok(Reading::flows(counter, 0, self.bitten, 1))
+    }
+
+    /// Evidence that calls take no longer than twice the usual, or at least lost nearly all of `by`.
+    pub(crate) async fn quick(
+        &mut self,
+        reach: &Reach,
+        by: Duration,
     ) -> Result<Evidence, BedError> {
-        let now = HookCounts::of(reach, ports).await?;
-        let since = self.since.filter(|since| since.hits == now.hits).unwrap_or(now);
-        self.since = Some(since);
-        Ok(Evidence::new("calls_untouched", since.calls, now.calls, 1))
+        let since = self.look(reach).await?;
+        let most = (self.usual_us * 2).max(self.usual_us.saturating_add(micros(by) / 4));
+        self.free = match since.mean_us() {
+            Some(mean_us) if most < mean_us => 0,
+            _ => self.free + since.answered,
+        };
+        Ok(Evidence::new("calls_quick", 0, self.free, 1))
+    }
+
+    /// Evidence that calls are answered and none fails.
+    pub(crate) async fn answered(&mut self, reach: &Reach) -> Result<Evidence, BedError> {
+        let since = self.look(reach).await?;
+        self.free = if 0 < since.failed { 0 } else { self.free + since.answered };
+        Ok(Evidence::new("calls_answered", 0, self.free, 1))
     }
 }

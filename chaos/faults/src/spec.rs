@@ -148,6 +148,8 @@ pub enum Direction {
 pub enum Port {
     /// The session registry and relay store.
     Registry,
+    /// The store of history and tables.
+    History,
 }
 
 /// A consumer group of the event log that can be held.
@@ -284,6 +286,24 @@ pub struct PortSlow {
     pub jitter: Time,
 }
 
+/// Calls of a port are held, for every node, and go on at the heal; one whose own time limit ends before is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PortStall {
+    /// Which port.
+    pub port: Port,
+}
+
+/// The store of registry and relay queues is emptied in one instant. Write `registry-wipe: {}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryWipe {}
+
+/// The store of history and tables ends, and starts again at the heal with what it had written. Write `history-down: {}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryDown {}
+
 /// A node's calls of a port fail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -328,8 +348,14 @@ pub enum FaultSpec {
     ConsumerPause(ConsumerPause),
     /// A port gets slow.
     PortSlow(PortSlow),
+    /// A port holds its calls.
+    PortStall(PortStall),
     /// A node is cut off from a port.
     Partition(Partition),
+    /// The registry is emptied.
+    RegistryWipe(RegistryWipe),
+    /// The history ends.
+    HistoryDown(HistoryDown),
     /// A rolling restart.
     Rolling(Rolling),
 }
@@ -351,7 +377,10 @@ impl FaultSpec {
         "broker-slow",
         "consumer-pause",
         "port-slow",
+        "port-stall",
         "partition",
+        "registry-wipe",
+        "history-down",
         "rolling",
     ];
 
@@ -369,7 +398,10 @@ impl FaultSpec {
             FaultSpec::BrokerSlow(_) => "broker-slow",
             FaultSpec::ConsumerPause(_) => "consumer-pause",
             FaultSpec::PortSlow(_) => "port-slow",
+            FaultSpec::PortStall(_) => "port-stall",
             FaultSpec::Partition(_) => "partition",
+            FaultSpec::RegistryWipe(_) => "registry-wipe",
+            FaultSpec::HistoryDown(_) => "history-down",
             FaultSpec::Rolling(_) => "rolling",
         }
     }
@@ -407,6 +439,16 @@ impl FaultSpec {
         }
     }
 
+    /// The port whose calls it conditions, if it conditions calls.
+    pub const fn port(&self) -> Option<Port> {
+        match self {
+            FaultSpec::PortSlow(f) => Some(f.port),
+            FaultSpec::PortStall(f) => Some(f.port),
+            FaultSpec::Partition(f) => Some(f.port),
+            _ => None,
+        }
+    }
+
     /// The brokers it aims at, if it aims at brokers.
     pub const fn broker(&self) -> Option<BrokerSelector> {
         match self {
@@ -414,6 +456,11 @@ impl FaultSpec {
             FaultSpec::BrokerSlow(f) => Some(f.broker),
             _ => None,
         }
+    }
+
+    /// Whether it is over in an instant, so that what comes after it need not wait for its heal.
+    pub const fn momentary(&self) -> bool {
+        matches!(self, FaultSpec::Reset(_) | FaultSpec::CutAll(_) | FaultSpec::RegistryWipe(_))
     }
 
     /// Whether client links must run through the fault proxy.

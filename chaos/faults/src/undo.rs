@@ -36,6 +36,8 @@ pub enum Undo {
         /// The node, or all.
         node: Option<String>,
     },
+    /// Start the store of history and tables unless it runs.
+    HistoryStarted,
     /// The act is over in an instant and leaves nothing behind.
     Nothing,
 }
@@ -56,7 +58,10 @@ impl Undo {
                 let whose = node.as_deref().unwrap_or("every node");
                 format!("take the rule off port {} of {whose}", ports.join(", "))
             }
-            Undo::Nothing => String::from("nothing to undo: devices dial again by themselves"),
+            Undo::HistoryStarted => String::from("start the store of history and tables"),
+            Undo::Nothing => {
+                String::from("nothing to undo: devices dial and nodes register again by themselves")
+            }
         }
     }
 
@@ -95,6 +100,7 @@ impl Undo {
                     control.port_rule(port, node.as_deref(), None).await?;
                 }
             }
+            Undo::HistoryStarted => control.history_start().await?,
             Undo::Nothing => {}
         }
         Ok(())

@@ -44,6 +44,8 @@ pub(crate) const OF_DEVICES: &[&str] = &[
     "links_holding",
     "links_silent",
     "links_stalled",
+    "queues_lost",
+    "routes_lost",
 ];
 
 /// Whether a counter grows with the number of devices, so that what is asked of it shrinks with a smaller population.

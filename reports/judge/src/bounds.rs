@@ -84,9 +84,13 @@ impl Bounds {
         let slack = self.slack(Duration::from_secs(1));
         match kind {
             FaultKind::KillSilent | FaultKind::BlackHole => self.half_open_ns(),
-            FaultKind::Kill | FaultKind::Pause | FaultKind::Partition | FaultKind::PortSlow => {
-                ns(self.timers.lease_ttl + slack)
-            }
+            FaultKind::Kill
+            | FaultKind::Pause
+            | FaultKind::Partition
+            | FaultKind::PortSlow
+            | FaultKind::PortStall
+            | FaultKind::RegistryWipe => ns(self.timers.lease_ttl + slack),
+            FaultKind::HistoryDown => ns(self.timers.table_call + slack),
             FaultKind::BrokerKill | FaultKind::BrokerSlow => {
                 ns(self.timers.log_election * 2 + slack)
             }

@@ -132,6 +132,7 @@ impl Sessions {
     }
 
     fn find_stale(&mut self, facts: &Facts, bounds: &Bounds) {
+        let devices = self.connections.len() as u64;
         for (device, spans) in &self.routes {
             let Some(connections) = self.connections.get(device) else { continue };
             for span in spans {
@@ -147,8 +148,8 @@ impl Sessions {
                 self.gone += 1;
                 let from_ns = gone_ns.max(span.from_ns);
                 let len_ns = span.to_ns.saturating_sub(from_ns);
-                let blind =
-                    facts.faults.iter().any(|log| blinds(log, from_ns, from_ns + bound_ns, bounds));
+                let about = (from_ns, from_ns + bound_ns);
+                let blind = facts.faults.iter().any(|log| blinds(log, about, bounds, devices));
                 if len_ns > 0 && !blind {
                     let (node, epoch) = (span.route.node.clone(), span.route.conn_epoch);
                     self.stale.push(Deviation {
@@ -171,7 +172,7 @@ impl Sessions {
         }
         // Routes are read up to some instant; what comes after it is not known.
         let known_ns = facts.end_ns;
-        let bound_ns = bounds.routed_ns();
+        let (bound_ns, devices) = (bounds.routed_ns(), self.connections.len() as u64);
         for (device, connections) in &self.connections {
             let spans = self.routes.get(device).map_or(&[][..], Vec::as_slice);
             for connection in connections {
@@ -187,8 +188,8 @@ impl Sessions {
                 for (from_ns, to_ns) in marks {
                     let until = from_ns.min(alive_ns);
                     let len_ns = until.saturating_sub(bare_from);
-                    let blind =
-                        facts.faults.iter().any(|log| blinds(log, bare_from, until, bounds));
+                    let bare = (bare_from, until);
+                    let blind = facts.faults.iter().any(|log| blinds(log, bare, bounds, devices));
                     if len_ns > bound_ns && !blind {
                         self.missing.push(Deviation {
                             device: *device,
@@ -260,13 +261,15 @@ pub(crate) fn silences(log: &FaultLog, connection: &Connection, bounds: &Bounds)
         && log.injected_ns.is_some_and(|at| connection.opened_ns <= at + bounds.routed_ns())
 }
 
-/// Whether the registry could not be trusted in a span: a fault on it, with the time to rebuild.
-fn blinds(log: &FaultLog, from_ns: u64, to_ns: u64, bounds: &Bounds) -> bool {
-    let Some(injected) =
-        log.injected_ns.filter(|_| log.kind.is_some_and(FaultKind::blinds_registry))
-    else {
-        return false;
-    };
+/// Whether the registry could not be trusted in a span: a fault on it, with the time to rebuild. A registry that was emptied has that
+/// time from the act on, whenever its fault counts as healed, and what is not back by then is missing.
+fn blinds(log: &FaultLog, (from_ns, to_ns): (u64, u64), bounds: &Bounds, devices: u64) -> bool {
+    let hit = log.kind.is_some_and(FaultKind::blinds_ports)
+        && log.targets.ports.iter().any(|port| port == "registry");
+    let Some(injected) = log.injected_ns.filter(|_| hit) else { return false };
+    if log.kind == Some(FaultKind::RegistryWipe) {
+        return injected <= to_ns && to_ns <= injected + bounds.rebuilt_ns(devices);
+    }
     let over = log.healed_ns.map_or(u64::MAX, |at| at + bounds.routed_ns());
     injected <= to_ns && from_ns <= over
 }

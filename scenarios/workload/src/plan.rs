@@ -42,6 +42,8 @@ pub struct Overrides {
     pub drain_limit: Option<Time>,
     /// Users under `--scale ci` instead of the preset's.
     pub ci_users: Option<u32>,
+    /// Partitions of the log where the file names none.
+    pub partitions: Option<u32>,
 }
 
 /// A scenario with every value resolved. Treat it as read-only: its tables are computed once.
@@ -109,6 +111,11 @@ impl Plan {
         errors.extend(checked.into_iter().flatten());
         FileErrors::check(errors)?;
         let mut scenario = scenario.expect("a document without errors has a scenario");
+        if let Some(partitions) = overrides.partitions
+            && doc.get("system.log.partitions").is_none()
+        {
+            scenario.system.log.partitions = partitions;
+        }
         let shrunk = overrides
             .scale
             .map_or(Shrink::NONE, |scale| shrink(&mut scenario, scale, overrides.ci_users));

@@ -12,7 +12,8 @@ pub enum KillHow {
 }
 
 /// What a port does to calls while the rule is in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PortRule {
     /// Every call takes `delay` longer, give or take a uniform `jitter`.
     Slow {
@@ -23,4 +24,6 @@ pub enum PortRule {
     },
     /// Calls are lost before they reach the store: they time out with no effect.
     Cut,
+    /// Calls are held and go on when the rule is taken away; one whose own time limit ends before is lost with no effect.
+    Stall,
 }

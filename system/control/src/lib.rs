@@ -84,6 +84,15 @@ pub trait Control: Send + Sync {
     async fn port_rule(&self, port: &str, node: Option<&str>, rule: Option<PortRule>)
     -> Result<()>;
 
+    /// Empties the store behind registry and relay queues: every key is gone at once, and the store goes on.
+    async fn store_wipe(&self) -> Result<()>;
+
+    /// Ends the store behind history and tables at once; it keeps what it has written. Calls fail until it is started.
+    async fn history_stop(&self) -> Result<()>;
+
+    /// Starts that store again; it answers soon after. One that runs is left alone.
+    async fn history_start(&self) -> Result<()>;
+
     /// Changes of routes since the cursor, and the cursor for the next call. Cursor 0 lists all present routes.
     async fn routes(&self, cursor: u64) -> Result<(Vec<RouteChange>, u64)>;
 

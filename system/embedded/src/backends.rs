@@ -16,7 +16,7 @@ use chat_protocol::limits::{RELAY_QUEUE_MAX, Timers};
 use crate::blobs::EmbeddedBlobs;
 use crate::desk::BackendThread;
 use crate::guard::{Guarded, Hooks};
-use crate::history::EmbeddedHistory;
+use crate::history::{EmbeddedHistory, HistoryAdmin};
 use crate::log::{EmbeddedLog, LogAdmin, LogConfig};
 use crate::store::{EmbeddedStore, StoreAdmin, StoreStop};
 
@@ -202,6 +202,11 @@ impl Backends {
         &self.store_admin
     }
 
+    /// The operator's switch of history and tables.
+    pub fn history_admin(&self) -> HistoryAdmin {
+        self.history.admin()
+    }
+
     /// Stops and joins every thread; blocks for the commit under way. Calls that wait end as unknown, later ones are refused.
     pub fn stop(self) {
         drop(self);
@@ -228,6 +233,7 @@ mod tests {
     use chat_ports::history::Row;
     use chat_ports::log::{Appended, Topic};
     use chat_ports::observe::Event;
+    use chat_ports::tables::Table;
     use chat_protocol::{Cid, ConvId, DeviceId, Mid, UserId};
     use uuid::Uuid;
 
@@ -293,6 +299,23 @@ mod tests {
         assert!(observer.events(0).0.iter().any(elected));
         let brokers = backends.log_admin().brokers().await.unwrap();
         assert!(!brokers[0].up && brokers[0].leads.is_empty());
+    }
+
+    #[tokio::test]
+    async fn ended_history_refuses_every_handle_and_has_its_rows_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (backends, _) = start(folder.path());
+        let ports = backends.ports_of("services-1");
+        let set = || ports.tables.compare_and_set(Table::DevicesByUser, 1, None, Bytes::new());
+        assert!(set().await.unwrap());
+        backends.history_admin().stop();
+        assert!(matches!(set().await, Err(PortError::Refused(_))));
+        assert!(matches!(ports.history.digests(&[]).await, Err(PortError::Refused(_))));
+        backends.history_admin().start();
+        assert_eq!(
+            ports.tables.get(Table::DevicesByUser, &[1]).await.unwrap(),
+            [Some(Bytes::new())]
+        );
     }
 
     #[tokio::test]

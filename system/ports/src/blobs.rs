@@ -7,7 +7,8 @@ use crate::PortError;
 /// The object store.
 #[async_trait]
 pub trait Blobs: Send + Sync {
-    /// Writes an object whole; an existing one of the same name is kept as it is when its bytes are equal, else replaced.
+    /// Writes an object whole, and never a part of it, be the outcome unknown; an existing one of the same name is kept as it is
+    /// when its bytes are equal, else replaced.
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), PortError>;
 
     /// Reads an object; `None` when there is none.

@@ -37,7 +37,8 @@ pub enum PortError {
     /// Nothing happened: the call was refused or never left.
     #[error("refused by the store: {0}")]
     Refused(String),
-    /// The call may or may not have had its effect: timed out, or the answer was lost.
+    /// The call may or may not have had its effect, or may yet have it, even after that of a later call: timed out, or the answer
+    /// was lost.
     #[error("no answer from the store: {0}")]
     Unknown(String),
 }

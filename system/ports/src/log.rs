@@ -106,11 +106,13 @@ pub struct Assignment {
 /// The event log.
 #[async_trait]
 pub trait EventLog: Send + Sync {
-    /// Appends a batch to one partition, all or nothing, in order. The wait has the limit of the producer's time-out.
+    /// Appends a batch to one partition, all or nothing, in order. The wait has the limit of the producer's time-out; a full
+    /// buffer is said at once. What reached a leader is never answered as not appended for want of time.
     async fn append(&self, partition: Partition, values: Vec<Bytes>) -> Appended;
 
     /// Records from `offset` on, at most `max_bytes` (one record at least), waiting up to `wait` for the first one.
-    /// An offset below the start is an error: a jump over lost data is never silent.
+    /// An offset below the start is an error: a jump over lost data is never silent. While a partition has no leader that
+    /// answers, a fetch ends as unknown or, after its wait, with no records, though the high watermark may lie above the offset.
     async fn fetch(
         &self,
         partition: Partition,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chat_protocol::ids::rendezvous;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::PortError;
@@ -85,6 +85,13 @@ pub struct NodeKeeper {
     lease: watch::Sender<LeaseState>,
 }
 
+/// Beats at once and then each `period`, counted from the last beat where one came late.
+fn beats(period: Duration) -> Interval {
+    let mut beats = interval(period);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
+
 /// What the rest of the node sees of its keeper.
 #[derive(Clone)]
 pub struct NodeView {
@@ -124,22 +131,32 @@ impl NodeKeeper {
         Ok((keeper, view))
     }
 
-    /// Renews and refreshes until `shutdown`, then gives the lease back. A call that fails is tried again at the next beat.
+    /// Renews and refreshes until `shutdown`, then gives the lease back. A call that fails is tried again at the next beat. A
+    /// renewal does not wait for the table to be read: a registry that answers slowly would cost leases otherwise.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut renew = tokio::time::interval(self.renew);
-        let mut refresh = tokio::time::interval(self.refresh);
-        for timer in [&mut renew, &mut refresh] {
-            timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        }
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                _ = renew.tick() => self.renew_once().await,
-                _ = refresh.tick() => self.refresh_once().await,
-            }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.keep_renewing() => {}
+            () = self.keep_refreshing() => {}
         }
         if let Err(error) = self.registry.leave(&self.key).await {
             tracing::debug!(node = %self.key.name, %error, "The lease was not given back; it ends by itself.");
+        }
+    }
+
+    async fn keep_renewing(&self) {
+        let mut beats = beats(self.renew);
+        loop {
+            beats.tick().await;
+            self.renew_once().await;
+        }
+    }
+
+    async fn keep_refreshing(&self) {
+        let mut beats = beats(self.refresh);
+        loop {
+            beats.tick().await;
+            self.refresh_once().await;
         }
     }
 
@@ -164,5 +181,100 @@ impl NodeKeeper {
             }
             changed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use chat_protocol::DeviceId;
+    use chat_protocol::limits::Timers;
+
+    use super::*;
+    use crate::registry::{Registered, Route, RouteEntry};
+
+    const TOOK: Duration = Duration::from_millis(250);
+
+    /// Answers late.
+    struct Gray;
+
+    fn unasked<T>() -> Result<T, PortError> {
+        Err(PortError::Refused("no keeper asks for this".to_owned()))
+    }
+
+    #[async_trait]
+    impl SessionRegistry for Gray {
+        async fn join(
+            &self,
+            _: &str,
+            _: SocketAddr,
+            _: &[Role],
+            _: Duration,
+        ) -> Result<u64, PortError> {
+            Ok(1)
+        }
+
+        async fn renew(&self, _: &NodeKey, _: Duration) -> Result<bool, PortError> {
+            tokio::time::sleep(TOOK).await;
+            Ok(true)
+        }
+
+        async fn leave(&self, _: &NodeKey) -> Result<(), PortError> {
+            Ok(())
+        }
+
+        async fn nodes(&self) -> Result<Vec<NodeLease>, PortError> {
+            tokio::time::sleep(TOOK).await;
+            Ok(Vec::new())
+        }
+
+        async fn register(
+            &self,
+            _: &NodeKey,
+            _: &[(DeviceId, u64)],
+        ) -> Result<Vec<Registered>, PortError> {
+            unasked()
+        }
+
+        async fn unregister(&self, _: &[(DeviceId, Route)]) -> Result<Vec<bool>, PortError> {
+            unasked()
+        }
+
+        async fn routes(&self, _: &[DeviceId]) -> Result<Vec<Option<Route>>, PortError> {
+            unasked()
+        }
+
+        async fn routes_of(&self, _: &NodeKey, _: usize) -> Result<Vec<RouteEntry>, PortError> {
+            unasked()
+        }
+
+        async fn claim_dead(&self, _: &str, _: Duration) -> Result<Option<NodeKey>, PortError> {
+            unasked()
+        }
+
+        async fn forget(&self, _: &NodeKey) -> Result<bool, PortError> {
+            unasked()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renewal_in_a_slow_registry_does_not_wait_for_the_table() {
+        let timers = Timers::short();
+        assert!(timers.node_table < TOOK, "the table is read all the time");
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let registry: Arc<dyn SessionRegistry> = Arc::new(Gray);
+        let (keeper, mut view) =
+            NodeKeeper::join(registry, "gateway-1", addr, &[], &timers).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let watched = async {
+            let mut before = view.lease.borrow_and_update().renewed;
+            for _ in 0..50 {
+                view.lease.changed().await.unwrap();
+                assert!(before.elapsed() <= timers.lease_renew + TOOK, "{:?}", before.elapsed());
+                before = view.lease.borrow_and_update().renewed;
+            }
+            shutdown.cancel();
+        };
+        tokio::join!(keeper.run(shutdown.clone()), watched);
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Death is the end of a lease. Every delete compares the whole value, because a late close of an old connection must
 //! never remove the route of a newer one (Signal-Server `8c7975d8`).
+//!
+//! A store that restarted may lack its newest writes; none is there without those before it. One that was wiped knows nobody: no
+//! lease can be renewed and no device registered before its node joins again, under epochs that are higher than all before.
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -3,6 +3,9 @@
 //! A source is a log partition: `m<p>` messages, `r<p>` receipts; its positions are offsets + 1, so that 0 means *nothing
 //! yet*. Its watermark in a slot means: everything up to it that concerns the slot is stored. Queues and watermarks change
 //! in one atomic step, so replays are skipped and gaps are refused.
+//!
+//! A store that restarted may lack its newest writes, but queues and watermarks agree: whoever goes on from the watermarks brings
+//! exactly what is missing, under a newer queue epoch. A store that was wiped has no watermarks, and its queues have a newer floor.
 use async_trait::async_trait;
 use bytes::Bytes;
 use chat_protocol::DeviceId;

@@ -17,7 +17,8 @@ pub trait Tables: Send + Sync {
     /// Values of keys, in order; `None` where there is no row.
     async fn get(&self, table: Table, keys: &[u64]) -> Result<Vec<Option<Bytes>>, PortError>;
 
-    /// Writes `new` if the present value is `old`; answers whether it did.
+    /// Writes `new` if the present value is `old`; answers whether it did. A write of unknown outcome may show only in a later
+    /// read; the next conditional write of the row settles it, whatever that one is answered.
     async fn compare_and_set(
         &self,
         table: Table,

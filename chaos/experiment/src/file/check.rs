@@ -203,8 +203,7 @@ pub(super) fn starts(method: &[Step]) -> Result<BTreeMap<&str, u64>, (usize, Str
             (None, None) => 0,
         };
         starts.insert(step.id.as_str(), start);
-        let momentary = matches!(step.fault, FaultSpec::Reset(_) | FaultSpec::CutAll(_));
-        if step.for_.is_some() || momentary {
+        if step.for_.is_some() || step.fault.momentary() {
             ends.insert(&step.id, start.saturating_add(step.for_.unwrap_or(Time(0)).0));
         }
     }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use chat_protocol::limits::Timers;
 use serde::{Deserialize, Serialize};
 use storm_faults::counts_devices;
-use storm_faults::spec::FaultSpec;
+use storm_faults::spec::{FaultSpec, Port};
 use storm_workload::catalog::Catalog;
 use storm_workload::document::{Document, FileError, FileErrors, Node, hint};
 use storm_workload::file::{Intent, read_scenario};
@@ -39,6 +40,10 @@ pub struct ExperimentOverrides {
     pub steady_for: Option<Time>,
     /// The arm that runs; the file as it stands when none is named.
     pub arm: Option<String>,
+    /// Where it runs.
+    pub substrate: Substrate,
+    /// Partitions of the log where neither file names any.
+    pub partitions: Option<u32>,
 }
 
 /// One step with every value known.
@@ -135,6 +140,7 @@ impl ResolvedExperiment {
         overrides: &ExperimentOverrides,
         variants: &[&str],
     ) -> Result<Self, FileErrors> {
+        apply_substrate(&mut doc, overrides.substrate)?;
         if let Some(arm) = &overrides.arm {
             apply_arm(&mut doc, arm)?;
         }
@@ -168,6 +174,7 @@ impl ResolvedExperiment {
             steady_for: None,
             drain_limit: None,
             ci_users: experiment.load.ci.users,
+            partitions: overrides.partitions,
         };
         let (plan, shrink) = match Plan::resolve_document(&scenario, &below, variants) {
             Ok(resolved) => resolved,
@@ -179,7 +186,7 @@ impl ResolvedExperiment {
         let lengthened = scenario_lengths(&experiment, overrides, shrink, &plan);
         let (plan, _) =
             Plan::resolve_document(&scenario, &Overrides { ..lengthened.over(below) }, variants)?;
-        let experiment = shrunk(experiment, shrink);
+        let experiment = shrunk(experiment, shrink, overrides.substrate);
         errors.extend(check_against_plan(&experiment, &plan, &doc));
         FileErrors::check(errors)?;
         Ok(Self::build(experiment, plan, lengthened.windows, overrides.arm.clone()))
@@ -299,6 +306,15 @@ fn scenario_lengths(
     Lengths { windows, steady_for }
 }
 
+/// Lays over the file what it says of a substrate.
+fn apply_substrate(doc: &mut Document, substrate: Substrate) -> Result<(), FileErrors> {
+    let values = doc.get("on_substrate").and_then(|all| all.get(substrate.name())).cloned();
+    for entry in values.iter().flat_map(Node::entries) {
+        doc.set(&entry.key, entry.value.clone())?;
+    }
+    Ok(())
+}
+
 /// Replaces what an arm names.
 fn apply_arm(doc: &mut Document, arm: &str) -> Result<(), FileErrors> {
     let arms = doc.get("arms").cloned();
@@ -366,13 +382,22 @@ fn scenario_of(
     Ok(scenario)
 }
 
+/// A delay of a port's calls under the short timers: the same part of what a call may take, or it would be another fault.
+fn shorter_call(port: Port, delay: Time) -> Time {
+    let nanos = |timers: &Timers| u64::try_from(port.limit(timers).as_nanos()).unwrap_or(u64::MAX);
+    let times = nanos(&Timers::DEFAULT) / nanos(&Timers::short()).max(1);
+    Time(delay.0 / times.max(1))
+}
+
 /// The experiment's own counts, durations and bounds, as much smaller as its scenario became.
-fn shrunk(mut experiment: Experiment, shrink: Shrink) -> Experiment {
+fn shrunk(mut experiment: Experiment, shrink: Shrink, substrate: Substrate) -> Experiment {
     if shrink == Shrink::NONE {
         return experiment;
     }
     // Leases and log sessions of the short timers are a fifth, everything else a tenth.
     let timer = |metric: Metric, bound: Option<Bound>| match bound {
+        // Real brokers elect by a clock of their own, whatever the timers of the system are.
+        bound if metric == Metric::MessageAcceptGap && substrate == Substrate::Containers => bound,
         Some(Bound::Time(time)) if time >= TIMER_BOUND_MIN => {
             let shorter = shrink.time(if metric == Metric::MessageAcceptGap {
                 Time(time.0.saturating_mul(2))
@@ -400,6 +425,12 @@ fn shrunk(mut experiment: Experiment, shrink: Shrink) -> Experiment {
         }
         if let Some(count) = step.fault.devices_mut().and_then(|devices| devices.count.as_mut()) {
             *count = u32::try_from(shrink.devices(u64::from(*count))).unwrap_or(u32::MAX);
+        }
+        if let FaultSpec::PortSlow(slow) = &mut step.fault
+            && shrink.time_divisor > 1
+        {
+            (slow.delay, slow.jitter) =
+                (shorter_call(slow.port, slow.delay), shorter_call(slow.port, slow.jitter));
         }
         for gate in &mut step.expect {
             shrink.gate(gate);

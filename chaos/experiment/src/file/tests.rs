@@ -53,7 +53,7 @@ fn every_fault_is_used_by_a_shipped_file_or_shown_here() {
         .map(|step| step.fault.name())
         .collect();
     let unused: Vec<&&str> = FaultSpec::NAMES.iter().filter(|name| !used.contains(name)).collect();
-    assert_eq!(unused, [&"drain", &"reset", &"port-slow"]);
+    assert_eq!(unused, [&"drain", &"reset"]);
 }
 
 #[test]
@@ -81,6 +81,20 @@ fn ci_shrinks_counts_and_durations_alike() {
     assert_eq!(experiment.plan.phases[3].count(), 3_000);
     let storm = resolve("reconnect-storm", &ci());
     assert_eq!(storm.plan.population().devices(), 2_002);
+}
+
+#[test]
+fn ci_shrinks_the_delay_of_a_port_as_the_limit_of_its_calls() {
+    let delay = |name: &str, overrides: &ExperimentOverrides| match &resolve(name, overrides).steps
+        [0]
+    .fault
+    {
+        FaultSpec::PortSlow(slow) => (slow.delay.0 / 1_000_000, slow.jitter.0 / 1_000_000),
+        other => panic!("{} comes first", other.name()),
+    };
+    assert_eq!(delay("redis-slow", &ExperimentOverrides::default()), (200, 50));
+    assert_eq!(delay("redis-slow", &ci()), (100, 25));
+    assert_eq!(delay("history-slow", &ci()), (37, 0));
 }
 
 #[test]

@@ -35,8 +35,14 @@ pub enum FaultKind {
     ConsumerPause,
     /// A port was slowed.
     PortSlow,
+    /// A port held its calls.
+    PortStall,
     /// One node was cut off from a port.
     Partition,
+    /// The store of registry and relay queues was emptied.
+    RegistryWipe,
+    /// The store of history and tables ended.
+    HistoryDown,
 }
 
 impl FaultKind {
@@ -55,9 +61,9 @@ impl FaultKind {
         matches!(self, Self::BlackHole | Self::BlackHoleTold)
     }
 
-    /// Whether the registry cannot be trusted to be up to date meanwhile.
-    pub const fn blinds_registry(self) -> bool {
-        matches!(self, Self::PortSlow | Self::Partition)
+    /// Whether a store behind the ports it hits cannot be trusted to be up to date meanwhile.
+    pub const fn blinds_ports(self) -> bool {
+        matches!(self, Self::PortSlow | Self::PortStall | Self::Partition | Self::RegistryWipe)
     }
 
     /// The word in reports.
@@ -77,7 +83,10 @@ impl FaultKind {
             Self::BrokerSlow => "broker-slow",
             Self::ConsumerPause => "consumer-pause",
             Self::PortSlow => "port-slow",
+            Self::PortStall => "port-stall",
             Self::Partition => "partition",
+            Self::RegistryWipe => "registry-wipe",
+            Self::HistoryDown => "history-down",
         }
     }
 }

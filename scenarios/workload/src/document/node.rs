@@ -147,6 +147,11 @@ impl Node {
                 entries[ix].value.set_at(rest, value, key_at)
             }
             Kind::List(items) => match list_index(items, first) {
+                // An item that is set to nothing is taken away: an override may leave out what a file has.
+                Some(ix) if rest.is_empty() && matches!(value.kind, Kind::Null) => {
+                    items.remove(ix);
+                    Ok(())
+                }
                 Some(ix) => items[ix].set_at(rest, value, key_at),
                 None => Err(format!("no item `{first}` in this list")),
             },

@@ -38,6 +38,44 @@ struct Op {
     longest_us: Gauge,
 }
 
+/// How the calls of one node on one port went, all operations together.
+#[derive(Debug)]
+struct Calls {
+    started: Counter,
+    answered: Counter,
+    /// Ended without an answer: refused, failed, out of time, or given up by the caller.
+    failed: Counter,
+    /// Time of all calls that ended.
+    took_us: Counter,
+}
+
+/// One call under way; a caller that goes away counts as a call without an answer.
+struct Underway<'a> {
+    calls: &'a Calls,
+    ended: bool,
+}
+
+impl<'a> Underway<'a> {
+    fn begin(calls: &'a Calls) -> Self {
+        calls.started.add(1);
+        Self { calls, ended: false }
+    }
+
+    fn end(mut self, took_us: u64, failed: bool) {
+        self.ended = true;
+        self.calls.took_us.add(took_us);
+        if failed { &self.calls.failed } else { &self.calls.answered }.add(1);
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.calls.failed.add(1);
+        }
+    }
+}
+
 /// A port as one node sees it. At most 256 calls wait; a further one is refused. A call that is not answered within its time
 /// limit ends as unknown.
 pub struct Guarded<P: ?Sized> {
@@ -46,6 +84,7 @@ pub struct Guarded<P: ?Sized> {
     point: Arc<HookPoint>,
     waiting: AtomicUsize,
     ops: Vec<Op>,
+    calls: Calls,
     bytes: Counter,
     fullest: Gauge,
     hits: Counter,
@@ -71,9 +110,17 @@ impl<P: Port + ?Sized> Guarded<P> {
                 micros(P::longest(op, limit) + WAKE_SLACK),
             ),
         };
+        let calls = |what| observer.counter(format!("calls.{port}.{node}.{what}"));
+        let calls = Calls {
+            started: calls("started"),
+            answered: calls("answered"),
+            failed: calls("failed"),
+            took_us: calls("took_us"),
+        };
         Self {
             inner,
             limit,
+            calls,
             point: hooks.point(port, node),
             waiting: AtomicUsize::new(0),
             ops: P::OPS.iter().enumerate().map(op).collect(),
@@ -124,10 +171,12 @@ impl<P: Port + ?Sized> Guarded<P> {
     ) -> T {
         let op = &self.ops[op];
         op.calls.add(1);
+        let underway = Underway::begin(&self.calls);
         let place = match Place::take(&self.waiting) {
             Ok(place) => place,
             Err(error) => {
                 op.errors.add(1);
+                underway.end(0, true);
                 return refused(error);
             }
         };
@@ -136,30 +185,40 @@ impl<P: Port + ?Sized> Guarded<P> {
         let result = work.await;
         // While the caller's thread stood still nobody waited for this port.
         let stood = standstill::total().saturating_sub(stood);
-        op.longest_us.seen(micros(began.elapsed().saturating_sub(stood)));
-        if failed(&result) {
+        let took_us = micros(began.elapsed().saturating_sub(stood));
+        op.longest_us.seen(took_us);
+        let failed = failed(&result);
+        underway.end(took_us, failed);
+        if failed {
             op.errors.add(1);
         }
         result
     }
 
-    /// What the hook's rule makes of a call before it leaves: nothing, a delay, or its loss after `limit`.
+    /// What the hook's rule makes of a call before it leaves: nothing, a delay, a wait for the end of a stall, or its loss after
+    /// `limit`.
     pub(super) async fn pass(&self, limit: Duration) -> Result<(), PortError> {
-        let delay = match self.point.rule() {
+        let Some(rule) = self.point.rule() else { return Ok(()) };
+        self.hits.add(1);
+        let deadline = Instant::now() + limit;
+        let rule = match rule {
+            PortRule::Stall => self.point.after_stall(deadline).await,
+            other => Some(other),
+        };
+        let delay = match rule {
             None => return Ok(()),
-            Some(PortRule::Cut) => {
-                self.hits.add(1);
-                tokio::time::sleep(limit).await;
+            Some(PortRule::Cut | PortRule::Stall) => {
+                tokio::time::sleep_until(deadline).await;
                 return Err(late());
             }
-            Some(PortRule::Slow { delay, jitter }) => self.point.draw(delay, jitter).min(limit),
+            Some(PortRule::Slow { delay, jitter }) => self.point.draw(delay, jitter),
         };
-        self.hits.add(1);
-        self.asked_us.add(micros(delay));
         let began = Instant::now();
-        tokio::time::sleep(delay).await;
+        let left = deadline.saturating_duration_since(began);
+        self.asked_us.add(micros(delay.min(left)));
+        tokio::time::sleep(delay.min(left)).await;
         self.given_us.add(micros(began.elapsed()));
-        if delay >= limit { Err(late()) } else { Ok(()) }
+        if delay >= left { Err(late()) } else { Ok(()) }
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use chat_control::act::PortRule;
 use chat_ports::PortError;
 use chat_protocol::digest::mix;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 /// Names of the ports that have a hook.
 pub const PORTS: [&str; 6] = ["registry", "relay_queue", "log", "history", "tables", "blobs"];
@@ -86,6 +88,8 @@ impl Rules {
 pub(crate) struct HookPoint {
     armed: AtomicBool,
     rule: Mutex<Option<PortRule>>,
+    /// Wakes the calls that a stall holds.
+    changed: Notify,
     seed: u64,
     drawn: AtomicU64,
 }
@@ -95,6 +99,8 @@ impl HookPoint {
         let mut present = self.rule.lock().unwrap_or_else(PoisonError::into_inner);
         self.armed.store(rule.is_some(), Relaxed);
         *present = rule;
+        drop(present);
+        self.changed.notify_waiters();
     }
 
     /// The rule in force.
@@ -103,6 +109,20 @@ impl HookPoint {
             return None;
         }
         self.rule.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits while the rule is a stall, until `deadline` at the longest; answers the rule in force then, which is the stall itself
+    /// for a call whose time is over.
+    pub(crate) async fn after_stall(&self, deadline: Instant) -> Option<PortRule> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Listens before it looks, so that no change falls between the two.
+            changed.as_mut().enable();
+            let rule = self.rule();
+            if rule != Some(PortRule::Stall) || timeout_at(deadline, changed).await.is_err() {
+                return rule;
+            }
+        }
     }
 
     /// The next delay: uniform in `delay` give or take `jitter`, never below zero.

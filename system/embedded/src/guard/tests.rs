@@ -113,6 +113,52 @@ async fn cut_call_is_unknown_after_its_time_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn stalled_call_goes_on_when_the_stall_ends() {
+    let (port, hooks, observer) = bench(true);
+    hooks.set("tables", None, Some(PortRule::Stall)).unwrap();
+    let began = Instant::now();
+    let mut call = Box::pin(get(&port));
+    assert!(tokio::time::timeout(LIMIT / 2, call.as_mut()).await.is_err());
+    assert_eq!(count(&observer, "calls.tables.gateway-1.started"), 1);
+    assert_eq!(count(&observer, "calls.tables.gateway-1.answered"), 0);
+    hooks.set("tables", None, None).unwrap();
+    call.await.unwrap();
+    assert_eq!(began.elapsed(), LIMIT / 2);
+    assert_eq!(count(&observer, "calls.tables.gateway-1.answered"), 1);
+    assert_eq!(count(&observer, "hook.tables.hits"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stalled_call_ends_at_its_own_time_limit_and_a_cut_after_it_loses_the_rest() {
+    let (port, hooks, observer) = bench(true);
+    hooks.set("tables", None, Some(PortRule::Stall)).unwrap();
+    let began = Instant::now();
+    assert!(matches!(get(&port).await, Err(PortError::Unknown(_))));
+    assert_eq!(began.elapsed(), LIMIT);
+    let mut call = Box::pin(get(&port));
+    assert!(tokio::time::timeout(LIMIT / 4, call.as_mut()).await.is_err());
+    hooks.set("tables", None, Some(PortRule::Cut)).unwrap();
+    assert!(matches!(call.await, Err(PortError::Unknown(_))));
+    assert_eq!(began.elapsed(), LIMIT * 2);
+    assert_eq!(count(&observer, "calls.tables.gateway-1.failed"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_counted_by_node_with_the_time_they_took() {
+    let (port, hooks, observer) = bench(true);
+    let delay = Duration::from_millis(100);
+    hooks.set("tables", None, Some(PortRule::Slow { delay, jitter: Duration::ZERO })).unwrap();
+    get(&port).await.unwrap();
+    hooks.set("tables", None, Some(PortRule::Cut)).unwrap();
+    assert!(get(&port).await.is_err());
+    // A caller that goes away has had no answer.
+    drop(get(&port).now_or_never());
+    let counted = ["started", "answered", "failed", "took_us"]
+        .map(|what| count(&observer, &format!("calls.tables.gateway-1.{what}")));
+    assert_eq!(counted, [3, 1, 2, 2_100_000]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_of_one_node_leaves_the_others_alone() {
     let (port, hooks, _) = bench(true);
     hooks.set("tables", Some("gateway-2"), Some(PortRule::Cut)).unwrap();

@@ -13,6 +13,7 @@ use chat_protocol::ConvId;
 use fjall::{Database, KeyspaceCreateOptions};
 use tokio::sync::oneshot::Sender;
 
+use super::admin::HistoryAdmin;
 use super::reader::{self, Read};
 use super::writer::{self, Files, Write};
 use crate::StartError;
@@ -28,6 +29,7 @@ const JOURNAL_MAX: u64 = 512 * 1024 * 1024;
 pub struct EmbeddedHistory {
     writes: Desk<Write>,
     reads: Desk<Read>,
+    admin: HistoryAdmin,
 }
 
 impl EmbeddedHistory {
@@ -60,7 +62,8 @@ impl EmbeddedHistory {
             })
             .await;
         })?;
-        Ok((Self { writes, reads }, [reader, writer]))
+        let admin = HistoryAdmin::default();
+        Ok((Self { writes, reads, admin }, [reader, writer]))
     }
 
     /// A handle with its own limit of waiting calls.
@@ -73,16 +76,25 @@ impl EmbeddedHistory {
         Arc::new(self.handle())
     }
 
-    fn handle(&self) -> Self {
-        Self { writes: self.writes.handle(), reads: self.reads.handle() }
+    /// The operator's switch of both ports.
+    pub fn admin(&self) -> HistoryAdmin {
+        self.admin.clone()
     }
 
-    async fn write<T>(
+    fn handle(&self) -> Self {
+        let (writes, reads) = (self.writes.handle(), self.reads.handle());
+        Self { writes, reads, admin: self.admin.clone() }
+    }
+
+    async fn write<T: Send>(
         &self,
-        write: impl FnOnce(Sender<Result<T, PortError>>) -> Write,
+        write: impl FnOnce(Sender<Result<T, PortError>>) -> Write + Send,
     ) -> Result<T, PortError> {
-        let done = tokio::time::timeout(COMMIT_MAX, self.writes.ask(write)).await;
-        done.map_err(|_| PortError::Unknown("the commit took too long".to_owned()))??
+        let work = async {
+            let done = tokio::time::timeout(COMMIT_MAX, self.writes.ask(write)).await;
+            done.map_err(|_| PortError::Unknown("the commit took too long".to_owned()))??
+        };
+        self.admin.call(work).await
     }
 
     async fn read<T: Send + 'static>(
@@ -92,7 +104,7 @@ impl EmbeddedHistory {
         let read = |reply: Sender<Result<T, PortError>>| -> Read {
             Box::new(move |files| answer(reply, work(files)))
         };
-        self.reads.ask(read).await?
+        self.admin.call(async { self.reads.ask(read).await? }).await
     }
 }
 

@@ -4,9 +4,12 @@
 //! - `writer` the thread `chat-history`: gathers writes, commits them with one sync.
 //! - `reader` the thread `chat-histread`: pages, digests, table reads.
 //! - `handle` the two ports in front of both.
+//! - [`admin`] the operator's switch.
+pub mod admin;
 pub mod handle;
 mod reader;
 mod rows;
 mod writer;
 
+pub use admin::HistoryAdmin;
 pub use handle::EmbeddedHistory;

@@ -199,6 +199,11 @@ impl StoreAdmin {
         self.store.with(move |store, _| store.routes_since(cursor)).await
     }
 
+    /// Empties the store: see [`Store::wipe`].
+    pub async fn wipe(&self) -> Result<(), PortError> {
+        self.store.with(Store::wipe).await
+    }
+
     /// All node leases, ended ones included.
     pub async fn leases(&self) -> Result<Vec<LeaseView>, PortError> {
         self.store.with(|store, now| store.leases(now)).await

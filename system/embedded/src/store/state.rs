@@ -62,6 +62,26 @@ impl Store {
         }
     }
 
+    /// Forgets everything at once, as a store that was emptied: node leases and their epochs, routes, queues, watermarks. It goes
+    /// on as another incarnation. The operator's feed is no part of the store and shows the routes as removed; the floor of every
+    /// queue counts as raised, because its content is lost.
+    pub fn wipe(&mut self, now: Now) {
+        let mut routed: Vec<_> =
+            self.devices.iter().filter(|(_, d)| d.route.is_some()).map(|(id, _)| *id).collect();
+        routed.sort_unstable();
+        for device in routed {
+            self.feed.note(device, None, now.wall_ms);
+        }
+        let mut queued: Vec<_> =
+            self.devices.iter().filter(|(_, d)| d.queue.is_some()).map(|(id, _)| *id).collect();
+        queued.sort_unstable();
+        self.raised.extend(queued);
+        self.incarnation = now.wall_ms.max(self.incarnation + 1);
+        self.nodes = Nodes::default();
+        self.devices = HashMap::new();
+        self.watermarks = BTreeMap::new();
+    }
+
     /// See `SessionRegistry::join`. Takes the name over from an older incarnation, whose lease ends.
     pub fn join(
         &mut self,

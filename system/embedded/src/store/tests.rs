@@ -51,6 +51,26 @@ fn lease_ends_without_renewal_and_its_node_is_swept_once() {
 }
 
 #[test]
+fn emptied_store_knows_nobody_and_says_what_was_lost() {
+    let mut store = store(10);
+    let node = join(&mut store, 0, "gateway-1");
+    store.register(at(1), &node, &[(ANN, 1)]).unwrap();
+    store.enqueue(at(2), bring(0, 1, &["a"])).unwrap();
+    let (before, (_, cursor)) = (store.incarnation(), store.routes_since(0));
+    store.wipe(at(3));
+    assert!(before < store.incarnation());
+    assert!(store.nodes(at(3)).is_empty() && store.watermarks().is_empty());
+    assert_eq!(store.routes(&[ANN]), [None]);
+    assert_eq!(store.states(&[ANN])[0].epoch, 0);
+    // A node of the store that was cannot go on in this one.
+    assert!(!store.renew(at(4), &node, TTL));
+    let (changes, _) = store.routes_since(cursor);
+    assert_eq!(changes.len(), 1);
+    assert!(changes[0].device == ANN && changes[0].route.is_none());
+    assert_eq!(store.take_raised(), [ANN]);
+}
+
+#[test]
 fn claim_of_a_dead_sweeper_runs_out() {
     let mut store = store(10);
     let node = join(&mut store, 0, "gateway-1");

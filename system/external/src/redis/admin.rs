@@ -1,4 +1,6 @@
-//! What an operator may see of the store.
+//! What an operator may see of the store, and how he empties it.
+use std::sync::{Arc, Mutex, PoisonError};
+
 use chat_control::inspect::{LeaseView, QueueView, RouteChange, RouteView};
 use chat_ports::PortError;
 use chat_ports::registry::Route;
@@ -30,11 +32,13 @@ const CURSOR_FIRST: u64 = 1;
 #[derive(Clone)]
 pub struct RedisAdmin {
     door: Door,
+    /// Routes that a wipe took, until they were listed: an emptied store cannot tell of them.
+    wiped: Arc<Mutex<Vec<RouteChange>>>,
 }
 
 impl RedisAdmin {
     pub(super) fn new(door: Door) -> Self {
-        Self { door }
+        Self { door, wiped: Arc::default() }
     }
 
     /// Changes of routes since a cursor, and the next cursor. Cursor 0 lists all present routes; a cursor that fell more than
@@ -43,15 +47,40 @@ impl RedisAdmin {
     ///
     /// Such a listing reads all keys of the server, a step of 1,024 a call, and is refused beyond ten million. Changes while it is
     /// made come again with its cursor.
+    ///
+    /// Routes that [`Self::wipe`] took come first in the next answer to a cursor above 0, as removed.
     pub async fn routes_since(&self, cursor: u64) -> Result<(Vec<RouteChange>, u64), PortError> {
-        if cursor > 0
-            && let Some(answer) = self.changes(cursor).await?
-        {
-            return Ok(answer);
+        if cursor == 0 {
+            return self.state(true).await;
         }
+        let (changes, next) = match self.changes(cursor).await? {
+            Some(answer) => answer,
+            None => self.state(false).await?,
+        };
+        let mut all =
+            std::mem::take(&mut *self.wiped.lock().unwrap_or_else(PoisonError::into_inner));
+        all.extend(changes);
+        Ok((all, next))
+    }
+
+    /// Present routes, or the state of every device, and the cursor behind them.
+    async fn state(&self, routed: bool) -> Result<(Vec<RouteChange>, u64), PortError> {
         // The cursor is taken first, so that nothing that changes meanwhile is missed.
         let next = self.newest().await?;
-        Ok((self.listing(cursor == 0).await?, next))
+        Ok((self.listing(routed).await?, next))
+    }
+
+    /// Empties the server: every key is gone at once, those of other systems too. The floor of every queue counts as raised,
+    /// because its content is lost.
+    pub async fn wipe(&self) -> Result<(), PortError> {
+        let routed = self.listing(true).await?;
+        let pattern = format!("{}*", self.door.shared.keys.queues());
+        let answer = self.door.ask(Call::new(Script::Wipe, &[]).arg(pattern)).await?;
+        let [at_ms, queues] = answer::few(answer)?;
+        let at_ms = answer::number(&at_ms)?;
+        let gone = routed.into_iter().map(|was| RouteChange { route: None, at_ms, ..was });
+        self.wiped.lock().unwrap_or_else(PoisonError::into_inner).extend(gone);
+        self.door.raised(queues)
     }
 
     /// All node leases, ended ones included.

@@ -34,6 +34,7 @@ scripts! {
     Changes = "changes";
     Newest = "newest";
     Devices = "devices";
+    Wipe = "clock" "wipe";
 }
 
 static DIGESTS: LazyLock<Vec<String>> = LazyLock::new(|| {
