@@ -71,6 +71,15 @@ pub(crate) const fn timers() -> Timers {
 /// Asks again until there is an answer; panics after the patience of a story.
 pub(crate) async fn eventually<T, Asked: Future<Output = Option<T>>>(
     what: &str,
+    ask: impl FnMut() -> Asked,
+) -> T {
+    within(PATIENCE, what, ask).await
+}
+
+/// Asks again until there is an answer; panics after `limit`.
+pub(crate) async fn within<T, Asked: Future<Output = Option<T>>>(
+    limit: Duration,
+    what: &str,
     mut ask: impl FnMut() -> Asked,
 ) -> T {
     let asking = async {
@@ -81,7 +90,5 @@ pub(crate) async fn eventually<T, Asked: Future<Output = Option<T>>>(
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asking)
-        .await
-        .unwrap_or_else(|_| panic!("never happened: {what}"))
+    tokio::time::timeout(limit, asking).await.unwrap_or_else(|_| panic!("never happened: {what}"))
 }

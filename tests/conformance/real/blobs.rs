@@ -9,7 +9,7 @@ use chat_ports::blobs::Blobs;
 const CALL: Duration = Duration::from_secs(2);
 
 pub(crate) async fn blobs() -> Option<Arc<dyn Blobs>> {
-    let contact = super::set::set()?.s3();
+    let contact = super::set::quiet()?.s3();
     let config = S3Config {
         endpoint: format!("http://{}", contact.addr),
         bucket: super::fresh_name(),

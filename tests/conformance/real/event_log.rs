@@ -11,7 +11,7 @@ use crate::arm::{PARTITIONS, timers};
 
 /// A log with topics and groups of its own. Its limits are those of a loaded machine: no story is about them.
 pub(crate) async fn event_log() -> Option<Arc<dyn EventLog>> {
-    let bootstrap = super::set::set()?.bootstrap();
+    let bootstrap = super::set::quiet()?.bootstrap();
     let mut config = KafkaConfig::new(bootstrap, super::fresh_name(), PARTITIONS, &timers());
     config.append = Duration::from_secs(10);
     config.call = Duration::from_secs(10);

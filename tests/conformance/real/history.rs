@@ -20,7 +20,7 @@ pub(crate) async fn tables() -> Option<Arc<dyn Tables>> {
 }
 
 async fn store() -> Option<CassandraStore> {
-    let contact = super::set::set()?.cassandra();
+    let contact = super::set::quiet()?.cassandra();
     let config =
         CassandraConfig { contact, keyspace: super::fresh_name(), replication: 1, call: CALL };
     CassandraStore::create_schema(&config).await.unwrap();

@@ -1,6 +1,8 @@
-//! The ports on real backends. All stories share one set of containers, under names of their own.
+//! The ports on real backends. Quiet stories share one set of containers, fault stories break another; each
+//! story has names of its own there.
 mod blobs;
 mod event_log;
+pub(crate) mod faults;
 mod history;
 mod set;
 mod store;

@@ -1,4 +1,5 @@
-//! One set of backends for the whole test binary, started by the first story that needs one.
+//! Sets of backends, each started by the first story that needs one: one for all quiet stories, which share it, and one that fault
+//! stories break, one after another.
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,28 +15,49 @@ use chat_testbed::containers::{BackendSet, Images, preflight};
 
 use crate::arm::timers;
 
-/// Away from the ports of a run, so that both fit beside each other.
-const BASE_PORT: u16 = 8_300;
+/// Ports of the quiet set: away from those of a run, so that both fit beside each other.
+const QUIET_PORT: u16 = 8_300;
+/// Ports of the set that is broken.
+const BROKEN_PORT: u16 = 8_400;
 /// With it a missing engine is a failure; without, the stories of the real arm are skipped, and say so.
 const WANTED: &str = "CHATSTORM_CONTAINERS";
 
-struct Started {
-    set: BackendSet,
+/// A set that runs.
+pub(super) struct Started {
+    pub(super) set: BackendSet,
+    /// Value of the label, and part of every name.
+    pub(super) run: String,
+    /// Carries the connection to the engine.
+    pub(super) runtime: tokio::runtime::Runtime,
     /// Removes the containers once this process is gone; nothing runs at the end of a test binary that could.
     _deadman: Child,
-    /// Carries the connection to the engine.
-    _runtime: tokio::runtime::Runtime,
 }
 
-static STARTED: OnceLock<Result<Started, String>> = OnceLock::new();
+/// The set of the quiet stories; `None` where there is none and nobody insists.
+pub(super) fn quiet() -> Option<&'static BackendSet> {
+    static STARTED: OnceLock<Result<Started, String>> = OnceLock::new();
+    started(&STARTED, "quiet", QUIET_PORT).map(|started| &started.set)
+}
 
-/// The backends; `None` where there are none and nobody insists.
+/// The set that is broken; `None` where there is none and nobody insists.
+pub(super) fn broken() -> Option<&'static Started> {
+    static STARTED: OnceLock<Result<Started, String>> = OnceLock::new();
+    started(&STARTED, "broken", BROKEN_PORT)
+}
+
 #[expect(clippy::print_stderr, reason = "a skipped story says why")]
-pub(crate) fn set() -> Option<&'static BackendSet> {
+fn started(
+    cell: &'static OnceLock<Result<Started, String>>,
+    what: &str,
+    base_port: u16,
+) -> Option<&'static Started> {
     // A story has a runtime of its own and cannot wait for another one on its thread.
-    let start = || std::thread::spawn(start).join().expect("the start does not panic");
-    match STARTED.get_or_init(start) {
-        Ok(started) => Some(&started.set),
+    let start = || {
+        std::thread::scope(|scope| scope.spawn(|| start(what, base_port)).join())
+            .expect("the start does not panic")
+    };
+    match cell.get_or_init(start) {
+        Ok(started) => Some(started),
         Err(why) if std::env::var(WANTED).is_ok_and(|wanted| wanted == "1") => panic!("{why}"),
         Err(why) => {
             eprintln!("skipped, since {WANTED} is not 1: {why}");
@@ -44,17 +66,28 @@ pub(crate) fn set() -> Option<&'static BackendSet> {
     }
 }
 
-fn start() -> Result<Started, String> {
+/// Whether sets can be started at all, asked once: the second one starts beside the first, which would look like a leftover.
+async fn allowed(images: &Images) -> Result<(), EngineError> {
+    for base_port in [QUIET_PORT, BROKEN_PORT] {
+        preflight(images, base_port).await?;
+    }
+    Ok(())
+}
+
+fn start(what: &str, base_port: u16) -> Result<Started, String> {
+    static ALLOWED: OnceLock<Result<(), String>> = OnceLock::new();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    let run = format!("conformance-{}", std::process::id());
     let images = Images::with(|variable| std::env::var(variable).ok());
-    runtime
-        .block_on(preflight(&images, BASE_PORT))
-        .map_err(|error| format!("{error}; cure: {}", error.cure()))?;
+    let ask = || {
+        let said = |error: EngineError| format!("{error}; cure: {}", error.cure());
+        runtime.block_on(allowed(&images)).map_err(said)
+    };
+    ALLOWED.get_or_init(ask).clone()?;
+    let run = format!("conformance-{what}-{}", std::process::id());
     let deadman = Command::new(env!("CARGO_BIN_EXE_chatstorm"))
         .args(["sweep", "--deadman", &run])
         .stdin(Stdio::piped())
@@ -63,12 +96,12 @@ fn start() -> Result<Started, String> {
         .spawn()
         .map_err(|error| error.to_string())?;
     let set = runtime.block_on(async {
-        let set = BackendSet::start(&run, BASE_PORT, &images).await?;
+        let set = BackendSet::start(&run, base_port, &images).await?;
         all_ready(&set).await?;
         Ok::<_, EngineError>(set)
     });
     let set = set.map_err(|error| error.to_string())?;
-    Ok(Started { set, _deadman: deadman, _runtime: runtime })
+    Ok(Started { set, run, runtime, _deadman: deadman })
 }
 
 /// Every backend answers its protocol; what a story makes of it then is the story's own.

@@ -22,7 +22,7 @@ pub(crate) async fn relay_queue() -> Option<Arc<dyn RelayQueue>> {
 /// A store under a prefix of its own.
 async fn store() -> Option<RedisStore> {
     let config = RedisConfig {
-        addr: super::set::set()?.redis(),
+        addr: super::set::quiet()?.redis(),
         prefix: super::fresh_name(),
         relay_queue: crate::arm::QUEUE_MAX,
         call: CALL,
