@@ -107,6 +107,10 @@ pub enum Command {
     /// List containers and networks that runs left behind; `--yes` removes those whose run is over.
     #[cfg(feature = "containers")]
     Sweep(SweepArgs),
+    /// Run one chat node of a system whose backends are somewhere else; SIGTERM drains it. `run --substrate containers` starts these.
+    #[cfg(feature = "containers")]
+    #[command(before_help = "Example: chatstorm node --role gateway --spec node.json")]
+    Node(NodeArgs),
     /// Check this machine: cores, descriptors, ports, loopback, wake-up lag, disk.
     Doctor,
 }
@@ -131,6 +135,9 @@ pub struct FileArgs {
     /// One arm of an experiment, by name.
     #[arg(long, value_name = "NAME", help_heading = "What is run")]
     pub arm: Option<String>,
+    /// Where the system stands: in this process, or on Kafka, Redis, Cassandra and an S3 server in containers.
+    #[arg(long, value_enum, default_value_t = SubstrateName::Embedded, value_name = "NAME", help_heading = "What is run")]
+    pub substrate: SubstrateName,
 }
 
 /// Arguments of `run`.
@@ -139,9 +146,6 @@ pub struct RunArgs {
     /// What is run.
     #[command(flatten)]
     pub file: FileArgs,
-    /// Where the system stands: in this process, or on Kafka, Redis, Cassandra and an S3 server in containers.
-    #[arg(long, value_enum, default_value_t = SubstrateName::Embedded, value_name = "NAME", help_heading = "How it is run")]
-    pub substrate: SubstrateName,
     /// Generator shards; one for every four cores by default.
     #[arg(long, value_name = "N", help_heading = "How it is run")]
     pub shards: Option<NonZeroUsize>,
@@ -180,7 +184,7 @@ impl RunArgs {
         }
         words.extend(file.sets.iter().flat_map(|set| ["--set".to_owned(), quoted(set)]));
         words.extend(["--seed".to_owned(), seed.to_string()]);
-        if self.substrate == SubstrateName::Containers {
+        if file.substrate == SubstrateName::Containers {
             words.extend(["--substrate".to_owned(), "containers".to_owned()]);
         }
         words.extend(self.shards.iter().flat_map(|n| ["--shards".to_owned(), n.to_string()]));
@@ -208,6 +212,18 @@ pub struct SweepArgs {
     /// Wait for the end of standard input, then remove everything of this run: a run's own protection against its sudden end.
     #[arg(long, value_name = "RUN", hide = true)]
     pub deadman: Option<String>,
+}
+
+/// Arguments of `node`.
+#[cfg(feature = "containers")]
+#[derive(Clone, Debug, ClapArgs)]
+pub struct NodeArgs {
+    /// What it hosts: `gateway` or `balancer` alone, or any of `sessions`, `messaging`, `relay`, `history`.
+    #[arg(long = "role", value_name = "ROLE", num_args = 1.., required = true)]
+    pub roles: Vec<String>,
+    /// A JSON file: its name and ports, the system's settings, where the backends are.
+    #[arg(long, value_name = "FILE")]
+    pub spec: PathBuf,
 }
 
 /// Arguments of `plan`.

@@ -9,7 +9,7 @@ use storm_workload::{Overrides, Plan};
 use crate::args::FileArgs;
 use crate::exit::Edge;
 use crate::output::Output;
-use crate::variants;
+use crate::{substrate, variants};
 
 /// What a file asks for, with every value known.
 #[derive(Debug)]
@@ -80,6 +80,7 @@ pub fn resolve(args: &FileArgs, output: &Output) -> Result<Resolved, Edge> {
             .hint("write a time with its unit, for example `--for 20s`")
     })?;
     let names = variants::names();
+    let substrate = args.substrate.into();
     if is_experiment(&args.file).map_err(drawn)? {
         let overrides = ExperimentOverrides {
             sets: args.sets.clone(),
@@ -87,6 +88,8 @@ pub fn resolve(args: &FileArgs, output: &Output) -> Result<Resolved, Edge> {
             seed: args.seed,
             steady_for,
             arm: args.arm.clone(),
+            substrate,
+            partitions: substrate::partitions(substrate),
         };
         let experiment =
             ResolvedExperiment::resolve(&args.file, (&EXPERIMENTS, &SCENARIOS), &overrides, &names);
@@ -104,6 +107,7 @@ pub fn resolve(args: &FileArgs, output: &Output) -> Result<Resolved, Edge> {
         scale,
         seed: args.seed,
         steady_for,
+        partitions: substrate::partitions(substrate),
         ..Overrides::default()
     };
     let plan = Plan::resolve(&args.file, &SCENARIOS, &overrides, &names).map_err(drawn)?;

@@ -12,7 +12,8 @@
 //! - [`files`] a path or a catalog name becomes a scenario or an experiment.
 //! - [`run`] from a resolved file to a verdict.
 //! - [`runs`] the folders of stored runs.
-//! - [`substrate`] where the system of a run stands; `containers` (with the feature) the engine's side of it.
+//! - [`substrate`] where the system of a run stands; `containers` (with the feature) the engine's side of it, `precedence` who goes
+//!   first beside it.
 //! - [`preflight`] what this machine must have before a plan is started.
 //! - [`words`] what `explain` and `list` know.
 //! - [`verb`] one file a verb.
@@ -24,6 +25,8 @@ pub mod files;
 mod logging;
 pub mod output;
 pub mod panics;
+#[cfg(feature = "containers")]
+mod precedence;
 pub mod preflight;
 pub mod progress;
 pub mod run;

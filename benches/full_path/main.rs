@@ -10,7 +10,7 @@ mod framing;
 
 use std::time::Duration;
 
-use chatstorm::args::{Color, FileArgs, Format, Global};
+use chatstorm::args::{Color, FileArgs, Format, Global, SubstrateName};
 use chatstorm::output::Output;
 use chatstorm::run::Wish;
 use chatstorm::signals::Signals;
@@ -74,6 +74,7 @@ fn full() -> Report {
         seed: None,
         steady: Some(STEADY.to_owned()),
         arm: None,
+        substrate: SubstrateName::Embedded,
     };
     let resolved = chatstorm::files::resolve(&file, &output)
         .expect("the shipped scenario takes these changes");

@@ -159,7 +159,7 @@ fn shards_of_host() -> u32 {
 fn head(plan: &Plan, identity: &Identity) -> Vec<(&'static str, String)> {
     vec![
         ("name", identity.name.clone()),
-        ("substrate", substrate::name(identity.substrate).to_owned()),
+        ("substrate", identity.substrate.name().to_owned()),
         ("seed", plan.seed.to_string()),
         ("run", identity.run.clone()),
         ("scale", plan.scale.clone()),

@@ -157,7 +157,9 @@ async fn on_runtime(
     folder.begin(&manifest, plan, &promises).map_err(unwritable)?;
 
     let mut config = system::config(plan, data, started_ms)?;
-    config.backends = substrate::backends(setup.identity.substrate, &setup.identity.run);
+    let (identity, path) = (setup.identity, folder.path());
+    config.backends =
+        substrate::backends(identity.substrate, &identity.run, path, setup.experiment);
     let mut entries = config.entries();
     let testbed = Testbed::start(config).await.map_err(|error| {
         Edge::no_start("the system did not start").caused_by(error).hint(
@@ -179,6 +181,7 @@ async fn on_runtime(
         policies: system::client(plan)?,
         run_id: setup.identity.run.clone(),
         clock,
+        on_thread: substrate::on_generator_thread(setup.identity.substrate),
     };
     let mut engine = Engine::start(&engine_config)
         .map_err(|error| Edge::no_start("the load generator did not start").caused_by(error))?;

@@ -73,7 +73,7 @@ pub(super) fn manifest(setup: &Setup<'_>, started_ms: u64) -> Manifest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         binary: identity.binary.clone(),
         host: identity.host.clone(),
-        substrate: crate::substrate::name(identity.substrate).to_owned(),
+        substrate: identity.substrate.name().to_owned(),
         scenario: plan.name.clone(),
         experiment: experiment.map(|experiment| experiment.name.clone()),
         arm: experiment.and_then(|experiment| experiment.arm.clone()),

@@ -1,7 +1,7 @@
 //! `demo`: a narrated gateway kill of about two minutes at 500 messages a second.
 use storm_experiment::file::Substrate;
 
-use crate::args::{DemoArgs, FileArgs};
+use crate::args::{DemoArgs, FileArgs, SubstrateName};
 use crate::exit::{Edge, Exit};
 use crate::files;
 use crate::output::Output;
@@ -35,6 +35,7 @@ pub(crate) fn demo(args: &DemoArgs, output: &Output) -> Result<Exit, Edge> {
         seed: args.seed,
         steady: None,
         arm: None,
+        substrate: SubstrateName::Embedded,
     };
     let resolved = files::resolve(&file, output)?;
     output.talk(STORY);

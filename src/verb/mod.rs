@@ -3,6 +3,8 @@ mod demo;
 mod doctor;
 mod explain;
 mod list;
+#[cfg(feature = "containers")]
+mod node;
 mod plan;
 mod report;
 mod run;
@@ -28,6 +30,8 @@ pub(crate) fn dispatch(command: Command, output: &Output) -> Result<Exit, Edge> 
         Command::Schema(args) => schema::schema(&args, output),
         #[cfg(feature = "containers")]
         Command::Sweep(args) => sweep::sweep(&args, output),
+        #[cfg(feature = "containers")]
+        Command::Node(args) => node::node(&args, output),
         Command::Doctor => doctor::doctor(output),
     }
 }

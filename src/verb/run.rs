@@ -12,7 +12,7 @@ pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Exit, Edge> {
     let signals = Signals::install()?;
     let wish = Wish {
         resolved: &resolved,
-        substrate: args.substrate.into(),
+        substrate: args.file.substrate.into(),
         shards: args.shards.map(|shards| u32::try_from(shards.get()).unwrap_or(u32::MAX)),
         out: args.out.clone(),
         command: args.repeat(resolved.plan().seed),

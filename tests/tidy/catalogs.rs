@@ -6,7 +6,7 @@ use crate::{chatstorm, files, names, report, text};
 const CATALOGS: [(&str, &str); 2] = [("scenarios", "scenario"), ("chaos", "experiment")];
 
 /// Faults that only files of users name so far; the tests of `storm-faults` cover them. `drain` is one step of `rolling`.
-const FOR_OWN_FILES: [&str; 3] = ["drain", "port-slow", "reset"];
+const FOR_OWN_FILES: [&str; 2] = ["drain", "reset"];
 
 fn shipped(layer: &str) -> Vec<(String, String)> {
     files(&format!("{layer}/catalog"))

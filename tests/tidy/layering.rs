@@ -12,7 +12,7 @@ const SERVICES: [&str; 5] =
 /// What the harness may know of the system.
 const DOORS: [&str; 3] = ["chat-client", "chat-control", "chat-protocol"];
 /// (dependency, who may have it, why)
-const OWNERS: [(&str, &[&str], &str); 11] = [
+const OWNERS: [(&str, &[&str], &str); 12] = [
     ("chat-testbed", &["chatstorm"], "only the root package starts a testbed"),
     ("chat-embedded", &["chat-testbed"], "only the testbed names backends"),
     ("chacha20poly1305", &["chat-client"], "servers never see plaintext"),
@@ -24,6 +24,7 @@ const OWNERS: [(&str, &[&str], &str); 11] = [
     ("scylla", &["chat-external"], "services know ports, never backends"),
     ("bollard", &["chat-testbed"], "only the testbed starts containers"),
     ("testcontainers", &["chat-testbed"], "only the testbed starts containers"),
+    ("toxiproxy_rust", &["chat-testbed"], "only the testbed conditions links to containers"),
 ];
 /// Crates that need a system library, a C++ compiler or a build tool beside `cc`.
 const NOT_IN_THE_GRAPH: [&str; 12] = [

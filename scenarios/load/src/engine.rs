@@ -39,7 +39,12 @@ pub struct EngineConfig {
     pub run_id: String,
     /// Clock of the run.
     pub clock: RunClock,
+    /// Called by each thread of the generator as it begins, for a caller who gives them precedence on the host.
+    pub on_thread: Option<OnThread>,
 }
+
+/// What a thread does as it begins.
+pub type OnThread = Arc<dyn Fn() + Send + Sync>;
 
 /// Why an engine cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -150,10 +155,10 @@ impl Engine {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let io = std::thread::Builder::new()
             .name(format!("storm-io-{shard}"))
-            .spawn(move || io.run(&runtime, record))?;
+            .spawn(begins_with(config.on_thread.clone(), move || io.run(&runtime, record)))?;
         let scheduler = std::thread::Builder::new()
             .name(format!("storm-sched-{shard}"))
-            .spawn(move || scheduler.run())?;
+            .spawn(begins_with(config.on_thread.clone(), move || scheduler.run()))?;
         self.shards.push(Running { commands, begins, wake, stats, views, io, scheduler, stop });
         self.feeds.push(feed);
         Ok(())
@@ -262,5 +267,15 @@ impl Engine {
             drop(shard.commands.send(command(ix)));
             shard.wake.notify_one();
         }
+    }
+}
+
+/// What a thread runs: what the caller asks of each, then its work.
+fn begins_with<T>(first: Option<OnThread>, work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    move || {
+        if let Some(first) = first {
+            first();
+        }
+        work()
     }
 }

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use chat_embedded::log::ReadIsolation;
+use chat_gateway::balancer::Backend;
 use chat_ports::consumer::MidRule;
 use chat_ports::registry::Role;
 use chat_protocol::limits::Timers;
@@ -60,11 +61,11 @@ pub enum BackendsKind {
     Embedded,
     /// Kafka, Redis, Cassandra and an S3 server in containers.
     #[cfg(feature = "containers")]
-    Containers(crate::containers::ContainersConfig),
+    Containers(Box<crate::containers::ContainersConfig>),
 }
 
 /// Policies of every part; the default of each is the right one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policies {
     /// Of gateways.
     pub gateway: chat_gateway::Policies,
@@ -80,7 +81,39 @@ pub struct Policies {
     pub isolation: ReadIsolation,
 }
 
+/// What every node is told, besides its own name and place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) timers: Timers,
+    pub(crate) partitions: u32,
+    pub(crate) seed: u64,
+    pub(crate) secret: [u8; 32],
+    pub(crate) policies: Policies,
+}
+
 impl Config {
+    /// Name of a gateway, counted from 0.
+    pub fn gateway_name(index: u16) -> String {
+        format!("gateway-{}", u32::from(index) + 1)
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            timers: self.timers,
+            partitions: self.partitions,
+            seed: self.seed,
+            secret: self.secret,
+            policies: self.policies,
+        }
+    }
+
+    /// The gateways as a balancer in this process reaches them.
+    pub(crate) fn gateways_here(&self) -> Vec<Backend> {
+        let here =
+            |index| Backend { name: Self::gateway_name(index), addr: self.gateway_addr(index) };
+        (0..self.gateways).map(here).collect()
+    }
+
     /// Address of a gateway, counted from 0.
     pub fn gateway_addr(&self, index: u16) -> SocketAddr {
         self.addr(101 + index)

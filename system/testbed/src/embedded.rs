@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use chat_control::act::PortRule;
 use chat_control::inspect::{BrokerInfo, GroupLag, LeaseView, QueueView, RouteChange};
 use chat_embedded::guard::Hooks;
+use chat_embedded::history::HistoryAdmin;
 use chat_embedded::log::LogAdmin;
 use chat_embedded::store::StoreAdmin;
 use chat_embedded::{Backends, BackendsConfig};
@@ -26,6 +27,7 @@ pub(crate) struct Embedded {
     log: LogAdmin,
     store: StoreAdmin,
     history: Arc<dyn History>,
+    history_admin: HistoryAdmin,
     hooks: Arc<Hooks>,
 }
 
@@ -45,6 +47,7 @@ impl Embedded {
             log: backends.log_admin().clone(),
             store: backends.store_admin().clone(),
             history: backends.history().history(),
+            history_admin: backends.history_admin(),
             hooks: Arc::clone(backends.hooks()),
             backends: Mutex::new(Some(backends)),
         })
@@ -65,7 +68,7 @@ impl Substrate for Embedded {
         Box::new(|| Box::pin(std::future::ready(ports)))
     }
 
-    fn port_rule(
+    async fn port_rule(
         &self,
         port: &str,
         node: Option<&str>,
@@ -96,6 +99,20 @@ impl Substrate for Embedded {
 
     async fn consumer_pause(&self, group: &str, paused: bool) -> Result<(), PortError> {
         self.log.consumer_pause(group, paused).await
+    }
+
+    async fn store_wipe(&self) -> Result<(), PortError> {
+        self.store.wipe().await
+    }
+
+    async fn history_stop(&self) -> Result<(), PortError> {
+        self.history_admin.stop();
+        Ok(())
+    }
+
+    async fn history_start(&self) -> Result<(), PortError> {
+        self.history_admin.start();
+        Ok(())
     }
 
     async fn lags(&self) -> Result<Vec<GroupLag>, PortError> {

@@ -9,9 +9,22 @@ use chat_ports::registry::{
     NodeKey, NodeLease, Registered, Role, Route, RouteEntry, SessionRegistry,
 };
 use chat_protocol::DeviceId;
+use chat_sessions::LeaseRule;
+
+use crate::substrate::Ports;
+
+impl Ports {
+    /// The same ports with the leases that a policy asks for.
+    pub(crate) fn under(mut self, leases: LeaseRule) -> Self {
+        if leases == LeaseRule::Ignored {
+            self.node.registry = Arc::new(EndlessLeases(self.node.registry));
+        }
+        self
+    }
+}
 
 /// Shows every lease as running and no node as dead.
-pub(crate) struct EndlessLeases(pub(crate) Arc<dyn SessionRegistry>);
+struct EndlessLeases(Arc<dyn SessionRegistry>);
 
 /// What an endless lease shows as the time left.
 const LEFT: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What runs on a node's thread: join the registry, start the roles, serve until drained or shut down.
+//! What a node runs, on a thread of this process or in a process of its own: join the registry, start the roles, serve until drained or shut down.
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 
-use crate::config::Config;
+use crate::config::Settings;
 use crate::substrate::Ports;
+use crate::unit::Kind;
 
 /// How often a node that cannot join tries again; it goes on until it is shut down, as a supervisor would.
 const JOIN_PAUSE: Duration = Duration::from_millis(200);
@@ -26,15 +27,17 @@ const JOIN_PAUSE: Duration = Duration::from_millis(200);
 /// How long an incarnation that lost its lease waits for its connections to close.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
-/// What every node of a system shares.
+/// What the nodes of a system share that run in one process.
 pub(crate) struct Shared {
-    pub(crate) config: Config,
+    pub(crate) settings: Settings,
+    /// The gateways, for a balancer.
+    pub(crate) gateways: Vec<Backend>,
     pub(crate) clock: SharedClock,
     pub(crate) observer: Observer,
     pub(crate) folds: FoldViews,
 }
 
-/// What a node's thread tells the testbed.
+/// What a node tells those who look after it.
 #[derive(Default)]
 pub(crate) struct Signs {
     /// Node epoch of the present incarnation.
@@ -69,7 +72,7 @@ impl Start {
                 &self.name,
                 self.addr,
                 &self.roles,
-                &self.shared.config.timers,
+                &self.shared.settings.timers,
             )
             .await;
             match joined {
@@ -99,26 +102,35 @@ impl Start {
     }
 }
 
+/// Runs a node until it was drained or shut down, or cannot go on.
+pub(crate) async fn run(kind: Kind, start: Start) {
+    match kind {
+        Kind::Gateway => Box::pin(gateway(start)).await,
+        Kind::Service => Box::pin(service(start)).await,
+        Kind::Balancer => Box::pin(balancer(start)).await,
+    }
+}
+
 /// A gateway; one that fenced itself starts again under a new node epoch.
-pub(crate) async fn gateway(start: Start) {
+async fn gateway(start: Start) {
     while !start.shutdown.is_cancelled() {
         let Some(listener) = start.listen().await else { return };
         let Some((keeper, view)) = start.join().await else { return };
-        let config = &start.shared.config;
+        let settings = &start.shared.settings;
         let tracker = TaskTracker::new();
         let lease = CancellationToken::new();
         tracker.spawn(keeper.run(lease.clone()));
         let deps = chat_gateway::Deps {
             view,
             clock: Arc::clone(&start.shared.clock),
-            timers: config.timers,
+            timers: settings.timers,
             observer: start.shared.observer.of_node(&start.name),
-            token_key: TokenKey::new(config.secret),
+            token_key: TokenKey::new(settings.secret),
             tables: Arc::clone(&start.ports.node.tables),
-            partitions: config.partitions,
-            seed: config.seed,
+            partitions: settings.partitions,
+            seed: settings.seed,
             limits: chat_gateway::Limits::default(),
-            policies: config.policies.gateway,
+            policies: settings.policies.gateway,
         };
         let gateway = chat_gateway::start(listener, deps, &tracker, &start.shutdown);
         start.ready.send_replace(true);
@@ -149,21 +161,14 @@ async fn serve_gateway(start: &Start, gateway: chat_gateway::Gateway) -> chat_ga
 }
 
 /// The balancer in front of all gateways.
-pub(crate) async fn balancer(start: Start) {
+async fn balancer(start: Start) {
     let Some(listener) = start.listen().await else { return };
-    let config = &start.shared.config;
-    let backends = (0..config.gateways)
-        .map(|index| Backend {
-            name: format!("gateway-{}", index + 1),
-            addr: config.gateway_addr(index),
-        })
-        .collect();
     let tracker = TaskTracker::new();
     let observer = start.shared.observer.of_node(&start.name);
     let balancer = match Balancer::start(
         listener,
-        backends,
-        config.timers,
+        start.shared.gateways.clone(),
+        start.shared.settings.timers,
         &observer,
         &tracker,
         &start.shutdown,
@@ -193,7 +198,7 @@ pub(crate) async fn balancer(start: Start) {
 /// One that lost its lease, because it stood still or was cut off for longer, starts all its roles again under a new node
 /// epoch. The old epoch is dead for everybody: no gateway opens a stream to it, so it would sequence partitions whose
 /// senders never hear of it.
-pub(crate) async fn service(start: Start) {
+async fn service(start: Start) {
     while !start.shutdown.is_cancelled() {
         if serve_roles(&start).await != Life::LeaseLost {
             return;
@@ -221,7 +226,7 @@ async fn serve_roles(start: &Start) -> Life {
     // A drain of a service node is an orderly end: groups are left, the lease is given back.
     let stop = start.shutdown.child_token();
     let services = Services::start(start, &view, &tracker, &stop);
-    let keepalive = start.shared.config.timers.stream_keepalive;
+    let keepalive = start.shared.settings.timers.stream_keepalive;
     // The server's own option does not reach sockets that it did not accept, and Nagle's algorithm with delayed
     // acknowledgements would hold single frames back for 40 ms.
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -289,7 +294,7 @@ impl Services {
     ) -> Self {
         let (shared, ports) = (&start.shared, &start.ports);
         let (timers, partitions, policies) =
-            (shared.config.timers, shared.config.partitions, shared.config.policies);
+            (shared.settings.timers, shared.settings.partitions, shared.settings.policies);
         let observer = shared.observer.of_node(&start.name);
         let hosts = |role| start.roles.contains(&role);
         let messaging = hosts(Role::Messaging).then(|| {

@@ -32,7 +32,7 @@ pub(crate) trait Substrate: Send + Sync {
     fn ports_of(&self, node: &str) -> PortsMaker;
 
     /// See `Control::port_rule`.
-    fn port_rule(
+    async fn port_rule(
         &self,
         port: &str,
         node: Option<&str>,
@@ -57,6 +57,15 @@ pub(crate) trait Substrate: Send + Sync {
     /// See `Control::consumer_pause`.
     async fn consumer_pause(&self, group: &str, paused: bool) -> Result<(), PortError>;
 
+    /// See `Control::store_wipe`.
+    async fn store_wipe(&self) -> Result<(), PortError>;
+
+    /// See `Control::history_stop`.
+    async fn history_stop(&self) -> Result<(), PortError>;
+
+    /// See `Control::history_start`.
+    async fn history_start(&self) -> Result<(), PortError>;
+
     /// How far every group is behind.
     async fn lags(&self) -> Result<Vec<GroupLag>, PortError>;
 
@@ -69,7 +78,8 @@ pub(crate) trait Substrate: Send + Sync {
     /// Queues of devices, in order.
     async fn queues(&self, devices: &[DeviceId]) -> Result<Vec<QueueView>, PortError>;
 
-    /// CPU time of backends that are not in this process; their names begin with `chat-`, as the threads of those that are.
+    /// CPU time of backends that are not in this process; their names begin with `chat-`, as the threads of those that are. What stands
+    /// between nodes and backends is the harness's: its names begin with `storm-`.
     async fn cpu(&self) -> Vec<ThreadCpu> {
         Vec::new()
     }

@@ -106,6 +106,7 @@ pub(crate) fn engine(
         policies,
         run_id: "t".to_owned(),
         clock,
+        on_thread: None,
     };
     (Engine::start(&config).unwrap(), clock)
 }

@@ -34,6 +34,22 @@ pub enum EngineError {
     /// A port that a backend would be published on.
     #[error("port {0} is taken")]
     PortTaken(u16),
+    /// More conditioned links than listeners fit.
+    #[error("{wanted} links are to be conditioned, and there are ports for {room}")]
+    TooManyLinks {
+        /// One for each node and conditioned backend.
+        wanted: usize,
+        /// How many fit.
+        room: usize,
+    },
+    /// The image of the chat nodes was built from another binary than this one.
+    #[error("the image `{image}` holds another build of chatstorm than this one")]
+    OtherNode {
+        /// Its reference.
+        image: String,
+        /// This binary.
+        binary: String,
+    },
     /// Containers or networks of a run are still there.
     #[error("containers or networks of other runs are still there: {}", .0.join(", "))]
     Leftovers(Vec<String>),
@@ -70,6 +86,12 @@ impl EngineError {
             Self::PortTaken(_) => "another run may be under way; `ss -ltnp` shows who listens".to_owned(),
             Self::Leftovers(_) => {
                 "`chatstorm sweep --yes` removes those of runs that are over; wait for one that is under way".to_owned()
+            }
+            Self::OtherNode { binary, .. } => {
+                format!("build it from this one: `CHATSTORM_BINARY={binary} system/testbed/images/build node`")
+            }
+            Self::TooManyLinks { .. } => {
+                "fewer nodes, or faults on one backend only".to_owned()
             }
             Self::Refused { .. } | Self::NotReady { .. } => {
                 "`docker ps -a` and `docker logs` say more".to_owned()

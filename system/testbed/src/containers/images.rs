@@ -11,6 +11,10 @@ pub struct Images {
     pub cassandra: String,
     /// An S3 server: `CHATSTORM_IMAGE_S3`.
     pub s3: String,
+    /// Toxiproxy: `CHATSTORM_IMAGE_TOXIPROXY`.
+    pub toxiproxy: String,
+    /// The chat nodes: `CHATSTORM_IMAGE_NODE`. It has to hold the very binary that starts it, and is checked apart from the others.
+    pub node: String,
 }
 
 impl Images {
@@ -25,16 +29,19 @@ impl Images {
             redis: image("REDIS", "chatstorm/redis:7"),
             cassandra: image("CASSANDRA", "chatstorm/cassandra:5.0.5"),
             s3: image("S3", "chatstorm/versitygw:1.8.0"),
+            toxiproxy: image("TOXIPROXY", "chatstorm/toxiproxy:2.12.0"),
+            node: image("NODE", "chatstorm/node:this"),
         }
     }
 
-    /// (what the build script calls it, reference).
-    pub fn all(&self) -> [(&'static str, &str); 4] {
+    /// The backends: (what the build script calls it, reference).
+    pub fn all(&self) -> [(&'static str, &str); 5] {
         [
             ("kafka", &self.kafka),
             ("redis", &self.redis),
             ("cassandra", &self.cassandra),
             ("versitygw", &self.s3),
+            ("toxiproxy", &self.toxiproxy),
         ]
     }
 }

@@ -4,40 +4,59 @@
 //! - [`BackendSet`] the containers of one run.
 //! - [`engine`] what testcontainers does not do: networks, signals, logs.
 //! - [`leftovers`] what runs leave behind when they cannot clean up.
+//! - `acts` what is done to the container of a node.
+//! - `contacts` the clients of a node, or of the operator; `ports` the ports on them.
+//! - `nodes` the chat nodes, a container each.
 //! - `recipe` how each backend is started.
 //! - `substrate` the ports of nodes, and the operator's side of the backends.
 //! - `leaders` notes when partitions get other leaders.
 //! - `paused` the log of a group that was told to read nothing.
+//! - `toxiproxy` links that faults condition.
+mod acts;
+mod contacts;
 pub mod engine;
 mod images;
 mod leaders;
 pub mod leftovers;
+mod nodes;
 mod paused;
+mod ports;
 mod recipe;
 mod set;
 mod substrate;
+mod toxiproxy;
 
 pub use images::Images;
+pub use nodes::preflight as preflight_nodes;
 pub use set::{BackendSet, S3Contact};
+pub use toxiproxy::Backend;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chat_embedded::guard::Hooks;
-use chat_external::cassandra::{CassandraConfig, CassandraStore};
-use chat_external::kafka::{KafkaAdmin, KafkaConfig, KafkaLog};
-use chat_external::redis::{RedisAdmin, RedisConfig, RedisStore};
-use chat_external::s3::{S3Blobs, S3Config};
+use chat_external::cassandra::CassandraStore;
+use chat_external::kafka::{KafkaAdmin, KafkaLog};
+use chat_external::redis::{RedisAdmin, RedisStore};
+use chat_external::s3::S3Blobs;
 use chat_ports::history::History;
 use chat_ports::observe::Observer;
 use chat_protocol::limits::Timers;
 use futures_util::future;
 
 use crate::config::Config;
+use crate::host::Host;
+use crate::substrate::Substrate;
+use crate::unit::Unit;
+pub(crate) use contacts::{Contacts, Wanted};
 use engine::{Engine, EngineError};
 use leaders::Leaders;
-use paused::Paused;
+pub(crate) use paused::Paused;
+pub(crate) use ports::open as open_ports;
 use recipe::Layout;
+use toxiproxy::{LinkPlan, Links};
 
 /// What containers are started from.
 #[derive(Clone, Debug)]
@@ -46,6 +65,23 @@ pub struct ContainersConfig {
     pub run: String,
     /// Images.
     pub images: Images,
+    /// Backends that every node reaches through a listener of its own, so that rules on their ports can be kept. Without one no
+    /// Toxiproxy is started; with one every call takes the way through it.
+    pub conditioned: BTreeSet<Backend>,
+    /// Folder for the logs of all containers, made when they are written at the end; none are without one.
+    pub logs: Option<PathBuf>,
+}
+
+/// Starts the backends; the nodes stand ready to be started. The order of the nodes is that of `units`.
+pub(crate) async fn start(
+    config: &Config,
+    wanted: &ContainersConfig,
+    units: Vec<Unit>,
+    observer: &Observer,
+) -> Result<(Arc<dyn Substrate>, Arc<dyn Host>), EngineError> {
+    let nodes = nodes::Nodes::new(config, wanted, units, observer).await?;
+    let backends = Containers::start(config, wanted, observer).await?;
+    Ok((Arc::new(backends), Arc::new(nodes)))
 }
 
 /// Refuses a start for which something is missing: engine, images, room beside leftovers of other runs, ports above `base_port`.
@@ -57,47 +93,6 @@ pub async fn preflight(images: &Images, base_port: u16) -> Result<(), EngineErro
     let layout = Layout { run: String::new(), base_port };
     let taken = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err();
     layout.ports().into_iter().find(taken).map_or(Ok(()), |port| Err(EngineError::PortTaken(port)))
-}
-
-/// What the clients of a node, and those of the operator, connect to.
-#[derive(Clone)]
-struct Contacts {
-    redis: RedisConfig,
-    kafka: KafkaConfig,
-    cassandra: CassandraConfig,
-    s3: S3Config,
-}
-
-impl Contacts {
-    fn new(config: &Config, set: &BackendSet) -> Self {
-        let timers = config.timers;
-        let s3 = set.s3();
-        Self {
-            redis: RedisConfig {
-                addr: set.redis(),
-                prefix: "chat".to_owned(),
-                relay_queue: config.relay_queue,
-                call: timers.store_call,
-            },
-            kafka: KafkaConfig {
-                log_buffer: config.log_buffer,
-                ..KafkaConfig::new(set.bootstrap(), "", config.partitions, &timers)
-            },
-            cassandra: CassandraConfig {
-                contact: set.cassandra(),
-                keyspace: "chat".to_owned(),
-                replication: 1,
-                call: timers.table_call,
-            },
-            s3: S3Config {
-                endpoint: format!("http://{}", s3.addr),
-                bucket: "snapshots".to_owned(),
-                access_key: s3.access_key.to_owned(),
-                secret_key: s3.secret_key.to_owned(),
-                call: timers.table_call,
-            },
-        }
-    }
 }
 
 /// The operator's handles of the backends.
@@ -115,6 +110,7 @@ pub(crate) struct Containers {
     observer: Observer,
     paused: Arc<Paused>,
     doors: Doors,
+    links: Option<Links>,
     timers: Timers,
     _leaders: Leaders,
 }
@@ -126,10 +122,13 @@ impl Containers {
         wanted: &ContainersConfig,
         observer: &Observer,
     ) -> Result<Self, EngineError> {
-        let set = BackendSet::start(&wanted.run, config.base_port, &wanted.images).await?;
-        let contacts = Contacts::new(config, &set);
-        let doors = match open(&set, &contacts, observer).await {
-            Ok(doors) => doors,
+        let plan = LinkPlan::new(config.base_port, &nodes(config), &wanted.conditioned)?;
+        let (run, images) = (&wanted.run, &wanted.images);
+        let set = BackendSet::start_with(run, config.base_port, images, plan).await?;
+        let contacts = Contacts::new(Wanted::here(config, &set));
+        let opened = future::try_join(open(&set, &contacts, observer), set.links(observer)).await;
+        let (doors, links) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 set.stop().await;
                 return Err(error);
@@ -143,9 +142,16 @@ impl Containers {
             observer: observer.clone(),
             paused: Arc::default(),
             doors,
+            links,
             timers: config.timers,
         })
     }
+}
+
+/// Every node that calls a backend; the balancer calls none.
+fn nodes(config: &Config) -> Vec<String> {
+    let gateways = (1..=config.gateways).map(|number| format!("gateway-{number}"));
+    gateways.chain(config.services.iter().map(|node| node.name.clone())).collect()
 }
 
 /// Waits until all backends are ready; they hold the topics, tables and buckets of the system then.

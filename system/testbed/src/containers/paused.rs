@@ -10,10 +10,10 @@ use chat_ports::log::{Appended, Assignment, EventLog, Fetched, Partition, Topic}
 
 /// Groups that read nothing at present.
 #[derive(Debug, Default)]
-pub(super) struct Paused(Mutex<BTreeSet<String>>);
+pub(crate) struct Paused(Mutex<BTreeSet<String>>);
 
 impl Paused {
-    pub(super) fn set(&self, group: &str, paused: bool) {
+    pub(crate) fn set(&self, group: &str, paused: bool) {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if paused {
             groups.insert(group.to_owned());

@@ -1,4 +1,6 @@
 //! How each backend is started: image, files, command, ports. `system/testbed/images/README.md` says what was measured.
+use std::net::{Ipv4Addr, SocketAddr};
+
 use bollard::models::{Mount, MountType};
 use testcontainers::core::IntoContainerPort as _;
 use testcontainers::runners::AsyncRunner as _;
@@ -7,6 +9,7 @@ use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as
 use super::engine::EngineError;
 use super::images::Images;
 use super::leftovers::{OWNER, Owner, RUN};
+use super::toxiproxy::{Backend, LinkPlan, Route};
 
 /// Brokers of the log; each is a controller too.
 pub(super) const BROKERS: u16 = 3;
@@ -27,6 +30,8 @@ const CLUSTER_ID: &str = "Y2hhdHN0b3JtLWthZmthIQ";
 
 /// A running container; dropping it removes it.
 pub(super) type Running = ContainerAsync<GenericImage>;
+/// A container that is to be started.
+pub(super) type Request = ContainerRequest<GenericImage>;
 
 /// Where everything of a run goes by name and port.
 #[derive(Clone, Debug)]
@@ -68,14 +73,33 @@ impl Layout {
         self.base_port + 41
     }
 
-    /// Every published port.
+    /// Of its HTTP interface; its listeners are those of the plan.
+    pub(super) fn toxiproxy_port(&self) -> u16 {
+        LinkPlan::api_port(self.base_port)
+    }
+
+    /// How a backend is reached without Toxiproxy: by containers and by this host.
+    pub(super) fn route(&self, backend: Backend) -> Route {
+        let (inside, published) = match backend {
+            Backend::Redis => (6_379, self.redis_port()),
+            Backend::Cassandra => (self.cassandra_port(), self.cassandra_port()),
+        };
+        Route {
+            upstream: format!("{}:{inside}", self.name(backend.name())),
+            direct: SocketAddr::from((Ipv4Addr::LOCALHOST, published)),
+        }
+    }
+
+    /// Every port that may be published.
     pub(super) fn ports(&self) -> Vec<u16> {
         let mut all: Vec<_> = (1..=BROKERS).map(|number| self.broker_port(number)).collect();
         all.extend([self.redis_port(), self.cassandra_port(), self.s3_port()]);
+        all.extend(LinkPlan::range(self.base_port));
         all
     }
 
-    fn request(&self, image: &str, what: &str, port: (u16, u16)) -> ContainerRequest<GenericImage> {
+    /// A container of the run, with one published port as (here, inside).
+    pub(super) fn request(&self, image: &str, what: &str, port: (u16, u16)) -> Request {
         // A reference without a tag means the newest, as everywhere.
         let (name, tag) = match image.rsplit_once(':') {
             Some((name, tag)) if !tag.contains('/') => (name, tag),
@@ -90,7 +114,7 @@ impl Layout {
             .with_mapped_port(host, inside.tcp())
     }
 
-    pub(super) fn kafka(&self, images: &Images, number: u16) -> ContainerRequest<GenericImage> {
+    pub(super) fn kafka(&self, images: &Images, number: u16) -> Request {
         let voters: Vec<_> =
             (1..=BROKERS).map(|n| format!("{n}@{}:9093", self.broker(u32::from(n)))).collect();
         let port = self.broker_port(number);
@@ -111,14 +135,14 @@ impl Layout {
             .with_cmd(["sh", "/etc/chatstorm/kafka-start", CLUSTER_ID])
     }
 
-    pub(super) fn redis(&self, images: &Images) -> ContainerRequest<GenericImage> {
+    pub(super) fn redis(&self, images: &Images) -> Request {
         let command =
             "redis-server --appendonly yes --appendfsync everysec --protected-mode no --save";
         let words = command.split(' ').chain([""]);
         self.request(&images.redis, "redis", (self.redis_port(), 6_379)).with_cmd(words)
     }
 
-    pub(super) fn cassandra(&self, images: &Images) -> ContainerRequest<GenericImage> {
+    pub(super) fn cassandra(&self, images: &Images) -> Request {
         let port = self.cassandra_port();
         let config = fill(
             CASSANDRA_CONFIG,
@@ -140,7 +164,7 @@ impl Layout {
             ])
     }
 
-    pub(super) fn s3(&self, images: &Images) -> ContainerRequest<GenericImage> {
+    pub(super) fn s3(&self, images: &Images) -> Request {
         self.request(&images.s3, "s3", (self.s3_port(), 7_070))
             .with_env_var("ROOT_ACCESS_KEY", S3_ACCESS_KEY)
             .with_env_var("ROOT_SECRET_KEY", S3_SECRET_KEY)
@@ -155,10 +179,19 @@ impl Layout {
             })
             .with_cmd("--port 0.0.0.0:7070 --health /health posix --sidecar /iam /data".split(' '))
     }
+
+    /// Listeners are opened later, but ports can only be published now.
+    pub(super) fn toxiproxy(&self, images: &Images, plan: &LinkPlan) -> Request {
+        let api = self.request(&images.toxiproxy, "toxiproxy", (self.toxiproxy_port(), 8_474));
+        let listeners = plan.all().iter().map(|planned| planned.port);
+        listeners
+            .fold(api, |request, port| request.with_mapped_port(port, port.tcp()))
+            .with_cmd(["-host=0.0.0.0"])
+    }
 }
 
 /// Starts a container.
-pub(super) async fn start(request: ContainerRequest<GenericImage>) -> Result<Running, EngineError> {
+pub(super) async fn start(request: Request) -> Result<Running, EngineError> {
     request.start().await.map_err(|error| EngineError::Refused {
         act: "start a container".to_owned(),
         why: error.to_string(),

@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use chat_control::inspect::ThreadCpu;
 use chat_ports::PortError;
+use chat_ports::observe::Observer;
 use futures_util::future;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::engine::{Engine, EngineError};
 use super::images::Images;
-use super::recipe::{self, BROKERS, Layout, Running, S3_ACCESS_KEY, S3_SECRET_KEY};
+use super::recipe::{self, BROKERS, Layout, Request, Running, S3_ACCESS_KEY, S3_SECRET_KEY};
+use super::toxiproxy::{LinkPlan, Links};
 
 /// A backend that is not ready within this is given up.
 const READY: Duration = Duration::from_secs(90);
 /// What a set consists of, by the names that its calls take.
 const BACKENDS: [&str; 6] = ["kafka-1", "kafka-2", "kafka-3", "redis", "cassandra", "s3"];
+/// What stands between nodes and backends where links are conditioned.
+const TOXIPROXY: &str = "toxiproxy";
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -31,10 +35,13 @@ pub struct S3Contact {
     pub secret_key: &'static str,
 }
 
-/// Three Kafka brokers, Redis, Cassandra and an S3 server on one network, published on fixed ports of 127.0.0.1.
+/// Three Kafka brokers, Redis, Cassandra and an S3 server on one network, published on fixed ports of 127.0.0.1, and a Toxiproxy
+/// beside them where links are conditioned.
 pub struct BackendSet {
     engine: Engine,
     layout: Layout,
+    /// Without a link in it there is no Toxiproxy.
+    plan: LinkPlan,
     /// Emptied when the set stops.
     running: Mutex<Vec<Running>>,
     /// CPU time by container.
@@ -51,11 +58,33 @@ struct Used {
 impl BackendSet {
     /// Starts all containers; what did start is removed again when one does not. Ports lie in the 80 above `base_port`.
     pub async fn start(run: &str, base_port: u16, images: &Images) -> Result<Self, EngineError> {
-        let engine = Engine::connect().await?;
+        Self::start_with(run, base_port, images, LinkPlan::default()).await
+    }
+
+    /// The same with a Toxiproxy for the links of a plan, unless that is empty.
+    pub(super) async fn start_with(
+        run: &str,
+        base_port: u16,
+        images: &Images,
+        plan: LinkPlan,
+    ) -> Result<Self, EngineError> {
         let layout = Layout { run: run.to_owned(), base_port };
-        engine.make_network(&layout.network(), run).await?;
         let mut requests = vec![layout.cassandra(images), layout.redis(images), layout.s3(images)];
         requests.extend((1..=BROKERS).map(|number| layout.kafka(images, number)));
+        if !plan.is_empty() {
+            requests.push(layout.toxiproxy(images, &plan));
+        }
+        Self::launch(layout, plan, requests).await
+    }
+
+    /// Starts what is requested, beside each other on a network of their own.
+    pub(super) async fn launch(
+        layout: Layout,
+        plan: LinkPlan,
+        requests: Vec<Request>,
+    ) -> Result<Self, EngineError> {
+        let engine = Engine::connect().await?;
+        engine.make_network(&layout.network(), &layout.run).await?;
         let (mut running, mut failed) = (Vec::new(), None);
         for begun in future::join_all(requests.into_iter().map(recipe::start)).await {
             match begun {
@@ -63,7 +92,8 @@ impl BackendSet {
                 Err(error) => failed = Some(error),
             }
         }
-        let set = Self { engine, layout, running: Mutex::new(running), used: Mutex::default() };
+        let (running, used) = (Mutex::new(running), Mutex::default());
+        let set = Self { engine, layout, plan, running, used };
         match failed {
             None => Ok(set),
             Some(error) => {
@@ -100,6 +130,19 @@ impl BackendSet {
             access_key: S3_ACCESS_KEY,
             secret_key: S3_SECRET_KEY,
         }
+    }
+
+    /// The conditioned links, all of them neutral; `None` where there are none.
+    pub(super) async fn links(&self, observer: &Observer) -> Result<Option<Links>, EngineError> {
+        if self.plan.is_empty() {
+            return Ok(None);
+        }
+        let api = Self::here(self.layout.toxiproxy_port());
+        let opened = self.ready(TOXIPROXY, async || {
+            let route = |backend| self.layout.route(backend);
+            Ok(Links::open(&self.plan, api, route, observer).await?)
+        });
+        opened.await.map(Some)
     }
 
     /// Asks a backend (`redis`, `cassandra`, `s3`, `kafka-1` to `kafka-3`) until it answers its own protocol, since a
@@ -143,9 +186,10 @@ impl BackendSet {
         self.engine.exec(&self.layout.name(backend), words).await
     }
 
-    /// CPU time of each container; one that does not run keeps what it had.
+    /// CPU time of each container; one that does not run keeps what it had. Toxiproxy is the harness's and named so.
     pub async fn cpu(&self) -> Vec<ThreadCpu> {
-        let seen = BACKENDS.map(|backend| async move {
+        let toxiproxy = (!self.plan.is_empty()).then_some(TOXIPROXY);
+        let seen = BACKENDS.into_iter().chain(toxiproxy).map(|backend| async move {
             (backend, self.engine.cpu_ns(&self.layout.name(backend)).await)
         });
         let seen = future::join_all(seen).await;
@@ -159,7 +203,8 @@ impl BackendSet {
                 }
                 known.now = ns;
             }
-            let (thread, cpu_ns) = (format!("chat-{backend}"), known.before + known.now);
+            let whose = if backend == TOXIPROXY { "storm" } else { "chat" };
+            let (thread, cpu_ns) = (format!("{whose}-{backend}"), known.before + known.now);
             all.push(ThreadCpu { thread, cpu_ns, apart: true });
         }
         all

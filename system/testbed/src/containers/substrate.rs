@@ -21,6 +21,7 @@ use super::Containers;
 use super::engine::EngineError;
 use super::paused::GroupLog;
 use super::recipe::BROKERS;
+use super::toxiproxy::Backend;
 use crate::substrate::{Ports, PortsMaker, Substrate};
 
 /// Moves leadership back to the preferred replicas. Kafka's own tool does it, since no client library offers it.
@@ -54,12 +55,26 @@ fn number_of(broker: u32) -> Result<u16, PortError> {
         .ok_or_else(|| PortError::Refused(format!("there is no broker {broker}")))
 }
 
+fn unconditioned(port: &str, backend: Backend) -> String {
+    let backend = backend.name();
+    format!(
+        "no Toxiproxy stands between nodes and `{backend}` in this run, so port `{port}` cannot be conditioned: `{backend}` has to be among the conditioned backends (`ContainersConfig::conditioned`) before the start"
+    )
+}
+
 #[async_trait]
 impl Substrate for Containers {
     fn ports_of(&self, node: &str) -> PortsMaker {
+        let mut contacts = self.contacts.clone();
+        let listener = |backend| self.links.as_ref().and_then(|links| links.addr(backend, node));
+        if let Some(addr) = listener(Backend::Redis) {
+            contacts.redis.addr = addr;
+        }
+        if let Some(addr) = listener(Backend::Cassandra) {
+            contacts.cassandra.contact = addr;
+        }
+        let (hooks, observer) = (Arc::clone(&self.hooks), self.observer.clone());
         let node = node.to_owned();
-        let (contacts, hooks, observer) =
-            (self.contacts.clone(), Arc::clone(&self.hooks), self.observer.clone());
         let (paused, timers) = (Arc::clone(&self.paused), self.timers);
         Box::new(move || {
             Box::pin(async move {
@@ -124,13 +139,21 @@ impl Substrate for Containers {
         })
     }
 
-    fn port_rule(
+    async fn port_rule(
         &self,
         port: &str,
         node: Option<&str>,
         rule: Option<PortRule>,
     ) -> Result<(), PortError> {
-        self.hooks.set(port, node, rule)
+        let Some(backend) = Backend::of_port(port) else {
+            // Nothing stands between nodes and the other backends.
+            return self.hooks.set(port, node, rule);
+        };
+        match self.links.as_ref().filter(|links| links.conditions(backend)) {
+            Some(links) => Ok(links.rule(backend, port, node, rule).await?),
+            None if rule.is_none() => Ok(()),
+            None => Err(PortError::Refused(unconditioned(port, backend))),
+        }
     }
 
     fn history(&self) -> Arc<dyn History> {
@@ -174,6 +197,18 @@ impl Substrate for Containers {
         Ok(())
     }
 
+    async fn store_wipe(&self) -> Result<(), PortError> {
+        self.doors.redis.wipe().await
+    }
+
+    async fn history_stop(&self) -> Result<(), PortError> {
+        self.set.kill("cassandra").await.map_err(failed)
+    }
+
+    async fn history_start(&self) -> Result<(), PortError> {
+        self.set.revive("cassandra").await.map_err(failed)
+    }
+
     async fn lags(&self) -> Result<Vec<GroupLag>, PortError> {
         self.doors.kafka.lags().await
     }
@@ -196,5 +231,8 @@ impl Substrate for Containers {
 
     async fn stop(&self) {
         self.set.stop().await;
+        if let Some(links) = &self.links {
+            links.stop().await;
+        }
     }
 }
