@@ -24,8 +24,14 @@ fn missed_gate_ends_with_10_and_breaks_no_promise() {
     let desk = Desk::new();
     desk.scenario("slow.yaml", &[&SMALL[..], &[("max: 500ms", "min: 10s")]].concat());
     let ended = desk.chatstorm(&["run", "slow.yaml", "--out", "run"]);
-    assert_eq!(ended.code, 10, "{}{}", ended.out, ended.err);
-    assert!(ended.out.contains("missed delivered"), "{}", ended.out);
+    // While others fill the host no gate may be called missed: that is the other honest end.
+    let (code, words) = if ended.out.contains("host-busy") {
+        (12, "open delivered")
+    } else {
+        (10, "missed delivered")
+    };
+    assert_eq!(ended.code, code, "{}{}", ended.out, ended.err);
+    assert!(ended.out.contains(words), "{}", ended.out);
     assert_eq!(broken(&desk.report()), [""; 0]);
 }
 
