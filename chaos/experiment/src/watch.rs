@@ -67,11 +67,12 @@ impl<'a> Watch<'a> {
 
     /// One look at everything that changes while a run lasts.
     pub async fn look(&mut self, at_ns: u64) {
+        // First, since what is left of a lease counts from the instant of the look.
+        self.leases(at_ns).await;
         self.threads(at_ns).await;
         self.routes(at_ns).await;
         self.events(at_ns).await;
         self.nodes(at_ns).await;
-        self.leases(at_ns).await;
         self.gauges(at_ns).await;
         self.counters(at_ns).await;
         self.lags(at_ns).await;

@@ -1,21 +1,15 @@
 //! `history-down`: the store behind history and tables ends, and starts again at the heal with what it had written.
 
-use std::time::Duration;
-
-use async_trait::async_trait;
-use chat_protocol::limits::Timers;
-
-use crate::bed::{Bed, BedError, Reach};
-use crate::fault::{Blast, Description, DeviceBlast, Fault, InjectError, Refusal, Step, Targets};
-use crate::heal_guard::{Effect, HealGuard};
-use crate::nodes::SLACK;
-use crate::ports::{CallWatch, owned};
+use crate::bed::Bed;
+use crate::fault::{Description, Fault, InjectError, Refusal, Step};
+use crate::heal_guard::HealGuard;
+use crate::ports::{Stopped, of_everyone};
 use crate::roster::Roster;
 use crate::spec::{HistoryDown, Port};
 use crate::undo::Undo;
-use crate::witness::{Evidence, LAPSE, Reading};
 
-const COUNTERS: &[&str] = &["calls_failed"];
+const COUNTER: &str = "calls_failed";
+const COUNTERS: &[&str] = &[COUNTER];
 
 impl Fault for HistoryDown {
     fn counters(&self) -> &'static [&'static str] {
@@ -23,51 +17,24 @@ impl Fault for HistoryDown {
     }
 
     fn describe(&self, _: &Roster, step: &Step) -> Result<Description, Refusal> {
-        let what = Description {
-            fault: "history-down",
-            targets: Targets::Ports { ports: owned(Port::History.names()), node: None },
-            blast: Blast { nodes: Vec::new(), devices: DeviceBlast::Everyone },
-            undo: Undo::HistoryStarted.in_words(),
-            witness: "calls of history and tables go on being made, and none is answered",
-            counters: COUNTERS,
-        };
-        what.asked_by(step)
+        let witness = "calls of history and tables go on being made, and none is answered";
+        of_everyone("history-down", Port::History, &Undo::HistoryStarted, witness, COUNTERS)
+            .asked_by(step)
     }
 
     async fn inject(&self, bed: &Bed, step: &Step) -> Result<HealGuard, InjectError> {
         let what = self.describe(&bed.roster().await?, step)?;
-        let calls = CallWatch::start(&bed.reach, Port::History.names(), None).await?;
+        let stopped = Stopped::start(&bed.reach, Port::History, COUNTER).await?;
         let armed = bed.arm(step, what, Undo::HistoryStarted)?;
         bed.reach.control.history_stop().await?;
-        Ok(armed.acted(Down { calls }))
-    }
-}
-
-struct Down {
-    calls: CallWatch,
-}
-
-#[async_trait]
-impl Effect for Down {
-    async fn bites(&mut self, reach: &Reach) -> Result<Vec<Reading>, BedError> {
-        Ok(vec![self.calls.stopped(reach, "calls_failed").await?])
-    }
-
-    async fn gone(&mut self, reach: &Reach) -> Result<Vec<Evidence>, BedError> {
-        Ok(vec![self.calls.answered(reach).await?])
-    }
-
-    fn patience(&self, timers: &Timers) -> Duration {
-        Port::History.beat(timers) + SLACK
-    }
-
-    fn lapse(&self, timers: &Timers) -> Duration {
-        LAPSE.max(Port::History.beat(timers) * 2)
+        Ok(armed.acted(stopped))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::planted::{Planted, healed, witnessed};
 

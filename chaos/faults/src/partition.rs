@@ -7,13 +7,12 @@ use chat_control::act::PortRule;
 use chat_protocol::limits::Timers;
 
 use crate::bed::{Bed, BedError, Reach};
-use crate::fault::{Blast, Description, DeviceBlast, Fault, InjectError, Refusal, Step, Targets};
+use crate::fault::{Blast, Description, DeviceBlast, Fault, InjectError, Refusal, Step};
 use crate::heal_guard::{Effect, HealGuard};
 use crate::nodes::{NodeWatch, SLACK, device_list, millis};
-use crate::ports::{CallWatch, owned};
+use crate::ports::CallWatch;
 use crate::roster::{NodePlace, Roster};
 use crate::spec::{Partition, Port};
-use crate::undo::Undo;
 use crate::witness::{Evidence, LAPSE, Reading};
 
 const COUNTERS: &[&str] = &["calls_cut", "lease_behind_ms"];
@@ -33,20 +32,13 @@ impl Partition {
             if node.serves_clients() { DeviceBlast::OfNodes } else { DeviceBlast::Everyone };
         let what = Description {
             fault: "partition",
-            targets: Targets::Ports {
-                ports: owned(self.port.names()),
-                node: Some(node.name.clone()),
-            },
+            targets: self.port.targets(Some(node.name.clone())),
             blast: Blast { nodes: vec![node.name.clone()], devices },
-            undo: self.undo(&node).in_words(),
+            undo: self.port.cleared(Some(node.name.clone())).in_words(),
             witness: "the node goes on calling, and no call is answered",
             counters: COUNTERS,
         };
         Ok((node, what.asked_by(step)?))
-    }
-
-    fn undo(&self, node: &NodePlace) -> Undo {
-        Undo::PortsCleared { ports: owned(self.port.names()), node: Some(node.name.clone()) }
     }
 }
 
@@ -62,7 +54,7 @@ impl Fault for Partition {
     async fn inject(&self, bed: &Bed, step: &Step) -> Result<HealGuard, InjectError> {
         let (node, what) = self.pick(&bed.roster().await?, step)?;
         let ports = self.port.names();
-        let undo = self.undo(&node);
+        let undo = self.port.cleared(Some(node.name.clone()));
         let watch = NodeWatch::start(&bed.reach, vec![node.clone()]).await?;
         let calls = CallWatch::start(&bed.reach, ports, Some(node.name.clone())).await?;
         let armed = bed.arm(step, what, undo)?.hitting(device_list(&watch));

@@ -49,6 +49,8 @@ struct Calls {
     failed: u64,
     held: u64,
     took_us: u64,
+    /// When the call under way is answered.
+    under_way: Option<Duration>,
 }
 
 /// Every node calls each of these this often.
@@ -67,7 +69,12 @@ struct World {
     rules: BTreeMap<(String, Option<String>), Ruled>,
     calls: BTreeMap<(&'static str, String), Calls>,
     calls_counted: Duration,
+    /// What each call takes, one after the other, in place of being answered as it is made.
+    calls_take: Option<Duration>,
     rules_ignored: bool,
+    /// Hundredths of its delay that a slow port really takes longer.
+    slow_share: u32,
+    queue_looks: u64,
     history_down: bool,
     wipes: u64,
     stays_wiped: bool,
@@ -96,7 +103,7 @@ impl Planted {
             stopped_at: None,
             looks: 0,
         };
-        let mut world = World::default();
+        let mut world = World { slow_share: 100, ..World::default() };
         for name in ["gateway-1", "gateway-2", "gateway-3"] {
             world.nodes.insert(String::from(name), node(&["gateway"]));
         }
@@ -129,6 +136,21 @@ impl Planted {
     /// Rules and wipes are taken and have no effect.
     pub(crate) fn ignore_rules(&self) {
         self.inner.world().rules_ignored = true;
+    }
+
+    /// Every node waits so long for each of its calls before it makes the next one.
+    pub(crate) fn take_each_call(&self, time: Duration) {
+        self.inner.world().calls_take = Some(time);
+    }
+
+    /// A slow port takes this many hundredths of its delay longer.
+    pub(crate) fn slow_by(&self, share: u32) {
+        self.inner.world().slow_share = share;
+    }
+
+    /// How often somebody looked at queues.
+    pub(crate) fn queue_looks(&self) -> u64 {
+        self.inner.world().queue_looks
     }
 
     /// Nobody registers again after a wipe.
@@ -180,6 +202,25 @@ impl Planted {
             LineState::Undone => "undone",
         };
         lines.iter().map(|line| word(line.state)).collect()
+    }
+}
+
+fn in_us(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap()
+}
+
+impl Calls {
+    /// Answers the call under way when its time has come, else makes one if there is none.
+    fn one_by_one(&mut self, now: Duration, take: Duration) {
+        match self.under_way {
+            Some(answered_at) if now < answered_at => {}
+            Some(_) => {
+                self.answered += 1;
+                self.took_us += in_us(take);
+                self.under_way = None;
+            }
+            None => self.under_way = Some(now + take),
+        }
     }
 }
 
@@ -259,6 +300,7 @@ impl World {
             for (port, node) in CALLED.into_iter().flat_map(|p| nodes.iter().map(move |n| (p, n))) {
                 let rule = self.rule(port, node);
                 let down = self.history_down && port == "history";
+                let (now, take, share) = (self.calls_counted, self.calls_take, self.slow_share);
                 let calls = self.calls.entry((port, node.clone())).or_default();
                 match rule {
                     _ if down => calls.failed += 1,
@@ -269,11 +311,15 @@ impl World {
                     Some(PortRule::Stall) => calls.held += 1,
                     Some(PortRule::Slow { delay, .. }) => {
                         calls.answered += 1;
-                        calls.took_us += USUAL_US + u64::try_from(delay.as_micros()).unwrap();
+                        calls.took_us += USUAL_US + in_us(delay * share / 100);
                     }
                     None => {
-                        calls.answered += 1 + std::mem::take(&mut calls.held);
-                        calls.took_us += USUAL_US;
+                        if let Some(take) = take {
+                            calls.one_by_one(now, take);
+                        } else {
+                            calls.answered += 1 + std::mem::take(&mut calls.held);
+                            calls.took_us += USUAL_US;
+                        }
                     }
                 }
             }
@@ -468,7 +514,11 @@ impl Control for Inner {
     }
 
     async fn queues(&self, devices: &[DeviceId]) -> Result<Vec<QueueView>> {
-        let epoch = 1 + self.world().wipes;
+        let epoch = {
+            let mut world = self.world();
+            world.queue_looks += 1;
+            1 + world.wipes
+        };
         let view = |device: &DeviceId| QueueView {
             device: *device,
             epoch,
@@ -513,9 +563,9 @@ impl Control for Inner {
         world.make_calls(self.started.elapsed());
         let mut readings = Vec::new();
         for ((port, node), calls) in &world.calls {
-            let Calls { answered, failed, held, took_us } = *calls;
+            let Calls { answered, failed, held, took_us, under_way } = *calls;
             let counts = [
-                ("started", answered + failed + held),
+                ("started", answered + failed + held + u64::from(under_way.is_some())),
                 ("answered", answered),
                 ("failed", failed),
                 ("took_us", took_us),

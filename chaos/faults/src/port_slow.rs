@@ -7,20 +7,22 @@ use chat_control::act::PortRule;
 use chat_protocol::limits::Timers;
 
 use crate::bed::{Bed, BedError, Reach};
-use crate::fault::{Blast, Description, DeviceBlast, Fault, InjectError, Refusal, Step, Targets};
+use crate::fault::{Description, Fault, InjectError, Refusal, Step};
 use crate::heal_guard::{Effect, HealGuard};
 use crate::nodes::SLACK;
-use crate::ports::{CallWatch, owned};
+use crate::ports::{CallWatch, of_everyone};
 use crate::roster::Roster;
 use crate::spec::PortSlow;
-use crate::undo::Undo;
 use crate::witness::{Evidence, LAPSE, Reading};
 
 const COUNTERS: &[&str] = &["calls_slowed", "mean_call_us"];
 
 impl PortSlow {
-    fn undo(&self) -> Undo {
-        Undo::PortsCleared { ports: owned(self.port.names()), node: None }
+    /// By how much calls of which none takes longer than `limit` get longer in the mean, at the least.
+    fn mean(&self, limit: Duration) -> Duration {
+        let (delay, jitter) = (self.delay.as_duration(), self.jitter.as_duration());
+        // Draws lie evenly about the delay; where the limit cuts the long ones off, only the shortest draw is sure.
+        if delay + jitter <= limit { delay } else { delay.saturating_sub(jitter).min(limit) }
     }
 }
 
@@ -33,15 +35,10 @@ impl Fault for PortSlow {
         if self.delay.0 == 0 {
             return Err(Refusal::Selector("a `delay` of 0 slows nothing"));
         }
-        let what = Description {
-            fault: "port-slow",
-            targets: Targets::Ports { ports: owned(self.port.names()), node: None },
-            blast: Blast { nodes: Vec::new(), devices: DeviceBlast::Everyone },
-            undo: self.undo().in_words(),
-            witness: "calls go on taking at least 80 % of the delay longer than before, in the mean",
-            counters: COUNTERS,
-        };
-        what.asked_by(step)
+        let witness =
+            "calls go on taking at least 80 % of the delay longer than before, in the mean";
+        of_everyone("port-slow", self.port, &self.port.cleared(None), witness, COUNTERS)
+            .asked_by(step)
     }
 
     async fn inject(&self, bed: &Bed, step: &Step) -> Result<HealGuard, InjectError> {
@@ -49,13 +46,12 @@ impl Fault for PortSlow {
         let ports = self.port.names();
         let calls = CallWatch::start(&bed.reach, ports, None).await?;
         let (delay, jitter) = (self.delay.as_duration(), self.jitter.as_duration());
-        // No call takes longer than its limit, and no draw is shorter than this.
-        let shortest = delay.saturating_sub(jitter).min(self.port.limit(bed.timers()));
-        let armed = bed.arm(step, what, self.undo())?;
+        let armed = bed.arm(step, what, self.port.cleared(None))?;
         for port in ports {
             bed.reach.control.port_rule(port, None, Some(PortRule::Slow { delay, jitter })).await?;
         }
-        let (beat, longer) = (self.port.beat(bed.timers()), shortest * 4 / 5);
+        let longer = self.mean(self.port.limit(bed.timers())) * 4 / 5;
+        let beat = self.port.beat(bed.timers());
         Ok(armed.acted(Slowed { calls, longer, beat }))
     }
 }
@@ -118,6 +114,23 @@ mod tests {
         let mut guard = slow().inject(&bed, &Step::new("slow")).await.unwrap();
         assert!(!witnessed(&mut guard).await.bites());
         healed(guard).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rule_that_gives_less_than_four_fifths_of_its_delay_is_missed() {
+        let planted = Planted::new();
+        planted.slow_by(70);
+        let bed = planted.bed();
+        let mut guard = slow().inject(&bed, &Step::new("slow")).await.unwrap();
+        assert!(!witnessed(&mut guard).await.bites());
+        healed(guard).await;
+    }
+
+    #[test]
+    fn draws_above_the_limit_of_a_call_are_not_waited_for() {
+        let limit = Duration::from_millis(240);
+        assert_eq!(slow().mean(limit), Duration::from_millis(150));
+        assert_eq!(slow().mean(limit / 2), limit / 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,16 +1,25 @@
 //! Ports that a fault conditions, and what their calls met at the nodes.
 //!
 //! A node counts its calls of a port whatever stands between it and the backend: a hook, a proxy, or a backend that is gone. Two
-//! faults on one port at the same time therefore read each other's traces.
+//! faults on one port at the same time therefore read each other's traces. What a call usually takes is the mean since the system
+//! began, with the calls that earlier faults slowed.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chat_protocol::limits::Timers;
+use tokio::time::Instant;
 
 use crate::bed::{BedError, Reach};
-use crate::nodes::micros;
+use crate::fault::{Blast, Description, DeviceBlast, Targets};
+use crate::heal_guard::Effect;
+use crate::nodes::{SLACK, micros};
 use crate::spec::Port;
-use crate::witness::{Evidence, Reading};
+use crate::undo::Undo;
+use crate::witness::{Evidence, LAPSE, Reading};
+
+/// Calls that wait this many times as long as usual are held.
+const HELD_TIMES: u64 = 4;
 
 impl Port {
     /// Names of the ports behind it: the session registry and the relay queue are one store, history and tables another.
@@ -38,10 +47,38 @@ impl Port {
         };
         pause + self.limit(timers)
     }
+
+    fn owned_names(self) -> Vec<String> {
+        self.names().iter().map(|name| String::from(*name)).collect()
+    }
+
+    /// Its calls as a target, of one node or of all.
+    pub(crate) fn targets(self, node: Option<String>) -> Targets {
+        Targets::Ports { ports: self.owned_names(), node }
+    }
+
+    /// Takes a rule on it off again, of one node or of all.
+    pub(crate) fn cleared(self, node: Option<String>) -> Undo {
+        Undo::PortsCleared { ports: self.owned_names(), node }
+    }
 }
 
-pub(crate) fn owned(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| String::from(*name)).collect()
+/// What a fault that every call of a port meets says about itself.
+pub(crate) fn of_everyone(
+    fault: &'static str,
+    port: Port,
+    undo: &Undo,
+    witness: &'static str,
+    counters: &'static [&'static str],
+) -> Description {
+    Description {
+        fault,
+        targets: port.targets(None),
+        blast: Blast { nodes: Vec::new(), devices: DeviceBlast::Everyone },
+        undo: undo.in_words(),
+        witness,
+        counters,
+    }
 }
 
 /// Sums over the calls of some ports, at one node or at all.
@@ -97,6 +134,22 @@ impl CallCounts {
     fn ended(self) -> u64 {
         self.answered + self.failed
     }
+
+    /// Calls that were made or ended without an answer; one that did both counts once.
+    fn unanswered(self) -> u64 {
+        self.started.max(self.failed)
+    }
+}
+
+/// Looks one after the other that saw calls and no answer.
+#[derive(Debug)]
+struct Silence {
+    /// When the first of them was over.
+    since: Instant,
+    /// The counts before it.
+    before: CallCounts,
+    /// How many of the calls since count as bitten already.
+    counted: u64,
 }
 
 /// Watches the calls of some ports from one look to the next.
@@ -109,6 +162,7 @@ pub(crate) struct CallWatch {
     usual_us: u64,
     /// Calls of looks that showed the fault, so far.
     bitten: u64,
+    silence: Option<Silence>,
     /// Calls of looks that showed its absence, without a break.
     free: u64,
 }
@@ -122,7 +176,7 @@ impl CallWatch {
     ) -> Result<CallWatch, BedError> {
         let last = CallCounts::of(reach, ports, node.as_deref()).await?;
         let usual_us = last.mean_us().unwrap_or(0);
-        Ok(CallWatch { ports, node, last, usual_us, bitten: 0, free: 0 })
+        Ok(CallWatch { ports, node, last, usual_us, bitten: 0, silence: None, free: 0 })
     }
 
     /// What happened since the last look.
@@ -150,15 +204,26 @@ impl CallWatch {
         ])
     }
 
-    /// A reading of calls that were made while none was answered: they are held, or failed.
+    /// A reading of calls that were made while none was answered. One that ended without an answer counts at once; those that
+    /// wait count when that is for several times what calls usually take, since a call may simply be under way.
     pub(crate) async fn stopped(
         &mut self,
         reach: &Reach,
         counter: &str,
     ) -> Result<Reading, BedError> {
+        let (asked, before) = (Instant::now(), self.last);
         let since = self.look(reach).await?;
-        if since.answered == 0 {
-            self.bitten += since.started.max(since.failed);
+        if 0 < since.answered {
+            self.silence = None;
+        } else if self.silence.is_some() || 0 < since.unanswered() {
+            let begins = || Silence { since: Instant::now(), before, counted: 0 };
+            let silence = self.silence.get_or_insert_with(begins);
+            let calls = self.last.since(silence.before);
+            let waited_us = micros(asked.saturating_duration_since(silence.since));
+            if 0 < calls.failed || self.usual_us.saturating_mul(HELD_TIMES) < waited_us {
+                self.bitten += calls.unanswered().saturating_sub(silence.counted);
+                silence.counted = calls.unanswered();
+            }
         }
         Ok(Reading::flows(counter, 0, self.bitten, 1))
     }
@@ -183,5 +248,43 @@ impl CallWatch {
         let since = self.look(reach).await?;
         self.free = if 0 < since.failed { 0 } else { self.free + since.answered };
         Ok(Evidence::new("calls_answered", 0, self.free, 1))
+    }
+}
+
+/// A port of which no call is answered.
+pub(crate) struct Stopped {
+    calls: CallWatch,
+    port: Port,
+    counter: &'static str,
+}
+
+impl Stopped {
+    /// Notes what calls met so far, before the act. `counter` names the calls that are not answered.
+    pub(crate) async fn start(
+        reach: &Reach,
+        port: Port,
+        counter: &'static str,
+    ) -> Result<Stopped, BedError> {
+        let calls = CallWatch::start(reach, port.names(), None).await?;
+        Ok(Stopped { calls, port, counter })
+    }
+}
+
+#[async_trait]
+impl Effect for Stopped {
+    async fn bites(&mut self, reach: &Reach) -> Result<Vec<Reading>, BedError> {
+        Ok(vec![self.calls.stopped(reach, self.counter).await?])
+    }
+
+    async fn gone(&mut self, reach: &Reach) -> Result<Vec<Evidence>, BedError> {
+        Ok(vec![self.calls.answered(reach).await?])
+    }
+
+    fn patience(&self, timers: &Timers) -> Duration {
+        self.port.beat(timers) + SLACK
+    }
+
+    fn lapse(&self, timers: &Timers) -> Duration {
+        LAPSE.max(self.port.beat(timers) * 2)
     }
 }

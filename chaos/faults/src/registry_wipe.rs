@@ -1,6 +1,6 @@
 //! `registry-wipe`: the store behind registry and relay queues is emptied in one instant, and built up again by those who live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,10 +9,10 @@ use chat_protocol::DeviceId;
 use chat_protocol::limits::Timers;
 
 use crate::bed::{Bed, BedError, Reach};
-use crate::fault::{Blast, Description, DeviceBlast, Fault, InjectError, Refusal, Step, Targets};
+use crate::fault::{Description, Fault, InjectError, Refusal, Step};
 use crate::heal_guard::{Effect, HealGuard};
 use crate::nodes::{SLACK, count_of};
-use crate::ports::owned;
+use crate::ports::of_everyone;
 use crate::roster::Roster;
 use crate::spec::{Port, RegistryWipe};
 use crate::undo::Undo;
@@ -29,15 +29,9 @@ impl Fault for RegistryWipe {
     }
 
     fn describe(&self, _: &Roster, step: &Step) -> Result<Description, Refusal> {
-        let what = Description {
-            fault: "registry-wipe",
-            targets: Targets::Ports { ports: owned(Port::Registry.names()), node: None },
-            blast: Blast { nodes: Vec::new(), devices: DeviceBlast::Everyone },
-            undo: Undo::Nothing.in_words(),
-            witness: "no route and no relay queue is what it was before",
-            counters: COUNTERS,
-        };
-        what.asked_by(step)
+        let witness = "no route and no relay queue is what it was before";
+        of_everyone("registry-wipe", Port::Registry, &Undo::Nothing, witness, COUNTERS)
+            .asked_by(step)
     }
 
     async fn inject(&self, bed: &Bed, step: &Step) -> Result<HealGuard, InjectError> {
@@ -45,7 +39,7 @@ impl Fault for RegistryWipe {
         let before = Held::of(&bed.reach).await?;
         let armed = bed.arm(step, what, Undo::Nothing)?;
         bed.reach.control.store_wipe().await?;
-        Ok(armed.acted(Wiped { before }))
+        Ok(armed.acted(Wiped { before, seen: None }))
     }
 }
 
@@ -78,11 +72,16 @@ impl Held {
 
 struct Wiped {
     before: Held,
+    /// The look that showed that everything was lost. It happens once, and a look reads every key.
+    seen: Option<Vec<Reading>>,
 }
 
 #[async_trait]
 impl Effect for Wiped {
     async fn bites(&mut self, reach: &Reach) -> Result<Vec<Reading>, BedError> {
+        if let Some(seen) = &self.seen {
+            return Ok(seen.clone());
+        }
         let (routes, queues) = self.before.lost(&Held::of(reach).await?);
         // A device that moves loses its route too, so only all of them are evidence.
         let all = count_of(self.before.routes.iter()).max(1);
@@ -92,7 +91,11 @@ impl Effect for Wiped {
             0 => Reading::noted("queues_lost", 0, queues),
             all => Reading::once("queues_lost", 0, queues, all),
         };
-        Ok(vec![lost, queues])
+        let readings = vec![lost, queues];
+        if readings.iter().all(|reading| reading.evidence.holds()) {
+            self.seen = Some(readings.clone());
+        }
+        Ok(readings)
     }
 
     async fn gone(&mut self, reach: &Reach) -> Result<Vec<Evidence>, BedError> {
@@ -110,10 +113,10 @@ impl Effect for Wiped {
             .collect();
         let alive = count_of(run.iter().copied().filter(|node| leased(node)));
         let (routes, _) = reach.control.routes(0).await?;
-        let routed: BTreeMap<_, _> = routes.iter().map(|c| (c.device.0, ())).collect();
+        let routed: BTreeSet<_> = routes.iter().map(|change| change.device.0).collect();
         let devices = reach.devices.list();
         let connected: Vec<_> = devices.iter().filter(|place| place.connected).collect();
-        let back = count_of(connected.iter().filter(|place| routed.contains_key(&place.device)));
+        let back = count_of(connected.iter().filter(|place| routed.contains(&place.device)));
         // One in a hundred may be on the way between two connections.
         let wanted = (count_of(connected.iter()) * 99 / 100).max(1);
         Ok(vec![
@@ -140,6 +143,9 @@ mod tests {
         let witness = witnessed(&mut guard).await;
         assert!(witness.bites());
         assert_eq!(witness.evidence()[0].required, 30);
+        let looks = planted.queue_looks();
+        assert!(witnessed(&mut guard).await.bites());
+        assert_eq!(planted.queue_looks(), looks, "what was lost once is not looked for again");
         healed(guard).await;
         assert_eq!(planted.journal_states(), ["open", "healed"]);
     }

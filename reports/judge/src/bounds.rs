@@ -129,6 +129,11 @@ impl Bounds {
         ns(self.timers.backoff_base)
     }
 
+    /// How long a lease of a node lasts that nobody renews.
+    pub fn lease_ns(&self) -> u64 {
+        ns(self.timers.lease_ttl)
+    }
+
     /// Length of a step of node leases: one renewal.
     pub fn renewal_ns(&self) -> u64 {
         ns(self.timers.lease_renew)

@@ -54,7 +54,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// A directory that asks `tables` at most each `cache` for one user.
+    /// A directory that asks `tables` for a user whose list is older than `cache`, and for one in use at most twice in that time.
     pub fn new(tables: Arc<dyn Tables>, cache: Duration, observer: &Observer) -> Self {
         let failures = observer.counter("directory.failures");
         Self { tables, cache, state: Mutex::default(), failures }
@@ -116,6 +116,10 @@ impl Directory {
             rounds.tick().await;
             let now = Instant::now();
             let due = self.due(now);
+            if due.is_empty() {
+                // Reading nothing succeeds, and would say that the tables answer again.
+                continue;
+            }
             if let Ok(rows) = self.read(&due).await {
                 self.remember(now, &rows);
             }
@@ -184,6 +188,7 @@ impl Directory {
 mod tests {
     use chat_ports::clock::SteadyClock;
     use chat_ports::twins::TwinTables;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -227,6 +232,16 @@ mod tests {
         assert_eq!(directory.due(Instant::now()), []);
         directory.devices(&[UserId(1)]).await;
         assert_eq!(tables.reads(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unreachable_tables_are_asked_once_in_a_cache_time() {
+        let (tables, directory) = directory();
+        directory.devices(&[UserId(1), UserId(2)]).await;
+        tables.set_unreachable(true);
+        let ended = timeout(CACHE * 8 + CACHE / 8, directory.keep_fresh()).await;
+        assert!(ended.is_err(), "it goes on as long as it is asked to");
+        assert_eq!(tables.reads() - 1, 8, "one failed read in each of eight cache times");
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,7 +27,8 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
         "surfacings under old epochs beyond the rows kept",
     );
     for activity in ledger.nodes() {
-        for (from_ns, to_ns) in unleased(&case.record.facts.leases, &activity.node) {
+        let leases = &case.record.facts.leases;
+        for (from_ns, to_ns) in unleased(leases, &activity.node, case.bounds.lease_ns()) {
             let first = (from_ns + case.bounds.on_its_way_ns()).div_ceil(ACTIVITY_NS);
             let last = to_ns / ACTIVITY_NS;
             let steps = (first..last).filter_map(|step| {
@@ -55,23 +56,35 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
 
 /// Spans in which a node surely had no lease, up to the last look that showed none. A registry that still names a lease that is over
 /// says when that was; one that forgot it proves only that there was none at the look itself, since the lease seen before may have
-/// been renewed in between.
-fn unleased(lists: &[LeaseList], node: &str) -> Vec<(u64, u64)> {
+/// been renewed in between. Two looks without a lease are one span where the second one names an end before the first, or where they
+/// are too close for a lease of `lease_ns` that came and went.
+fn unleased(lists: &[LeaseList], node: &str, lease_ns: u64) -> Vec<(u64, u64)> {
     let mut spans = Vec::new();
-    let mut leased = false;
+    let mut leased_at = None;
     let mut bare: Option<(u64, u64)> = None;
     for list in lists {
+        let at = list.at_ns;
         let left =
             list.leases.iter().filter(|lease| lease.node == node).map(|lease| lease.left_ms).max();
         if left.is_some_and(|left| left > 0) {
             spans.extend(bare.take());
-            leased = true;
-        } else if leased {
-            let since_ms = left.map_or(0, i64::unsigned_abs);
-            let from = bare.map(|(from, _)| from);
-            let from = from.unwrap_or(list.at_ns.saturating_sub(since_ms * 1_000_000));
-            bare = Some((from, list.at_ns));
+            leased_at = Some(at);
+            continue;
         }
+        let Some(leased_at) = leased_at else { continue };
+        let ended =
+            left.map(|left| at.saturating_sub(left.unsigned_abs().saturating_mul(1_000_000)));
+        // An end before a look that showed a lease is the end of an older one.
+        let ended = ended.filter(|ended| leased_at <= *ended);
+        let joins = |to: u64| ended.map_or(at.saturating_sub(to) < lease_ns, |ended| ended <= to);
+        let from = match bare {
+            Some((from, to)) if joins(to) => from.max(ended.unwrap_or(from)),
+            _ => {
+                spans.extend(bare);
+                ended.unwrap_or(at)
+            }
+        };
+        bare = Some((from, at));
     }
     spans.extend(bare);
     spans
@@ -79,9 +92,22 @@ fn unleased(lists: &[LeaseList], node: &str) -> Vec<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use storm_record::facts::LeaseSeen;
     use storm_record::ledger::row::Row;
 
     use crate::kit::{Kit, judged};
+
+    /// Every look shows the node's leases with so many milliseconds left each, from the middle of the run on; the others stay.
+    fn shown(kit: &mut Kit, looks: &[&[i64]]) {
+        let node = kit.record.ledger.opened[0].node.to_string();
+        let lists = &mut kit.record.facts.leases;
+        let from = lists.len() / 2;
+        for (list, left) in lists[from..].iter_mut().zip(looks) {
+            list.leases.retain(|lease| lease.node != node);
+            let lease = |(epoch, left_ms)| LeaseSeen { node: node.clone(), epoch, left_ms };
+            list.leases.extend((1..).zip(left.iter().copied()).map(lease));
+        }
+    }
 
     #[test]
     fn a_surfacing_under_an_old_epoch_is_convicted() {
@@ -114,10 +140,42 @@ mod tests {
     #[test]
     fn a_lease_that_one_look_missed_says_nothing_of_the_time_before() {
         let mut kit = Kit::clean();
-        let node = kit.record.ledger.opened[0].node.to_string();
+        shown(&mut kit, &[&[]]);
+        judged(&kit).passes();
+    }
+
+    #[test]
+    fn a_lease_that_came_and_ended_between_two_looks_was_one() {
+        let mut kit = Kit::clean();
+        shown(&mut kit, &[&[], &[-100]]);
+        judged(&kit).passes();
+        // Nothing of what the looks before it proved is taken back.
+        shown(&mut kit, &[&[], &[], &[-100]]);
+        judged(&kit).only_fails("S1");
+    }
+
+    #[test]
+    fn a_lease_that_ended_before_both_looks_is_missed_between_them() {
+        let mut kit = Kit::clean();
+        shown(&mut kit, &[&[-100], &[-1_100]]);
+        judged(&kit).only_fails("S1");
+    }
+
+    #[test]
+    fn looks_further_apart_than_a_lease_lasts_say_nothing_of_the_time_between() {
+        let mut kit = Kit::clean();
+        shown(&mut kit, &[&[], &[], &[]]);
+        judged(&kit).only_fails("S1");
         let lists = &mut kit.record.facts.leases;
-        let missed = lists.len() / 2;
-        lists[missed].leases.retain(|lease| lease.node != node);
+        let between = lists.len() / 2 + 1;
+        lists.remove(between);
+        judged(&kit).passes();
+    }
+
+    #[test]
+    fn the_end_of_an_older_lease_says_nothing_of_the_one_that_followed() {
+        let mut kit = Kit::clean();
+        shown(&mut kit, &[&[-4_000, 1_300], &[-5_000]]);
         judged(&kit).passes();
     }
 

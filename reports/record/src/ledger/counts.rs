@@ -84,14 +84,15 @@ totals! {
     dseq_hole,
     /// Unannounced back-fills.
     unannounced,
-    /// Of these, brought by the relay later.
-    brought,
     /// Surfacings under an older connection epoch.
     old_epoch,
     /// Refusals without code or hint.
     refused_bare,
     /// Rows that found no room.
     rows_dropped,
+    // Records hold the totals by place, so new ones go last.
+    /// Unannounced back-fills that the relay brought later.
+    brought,
 }
 
 impl LedgerCounts {
@@ -113,5 +114,20 @@ impl LedgerCounts {
             Row::RefusedBare { .. } => &mut self.refused_bare,
         };
         *count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::frame::{pack, unpack};
+
+    #[test]
+    fn totals_of_an_older_record_stay_in_their_places() {
+        let older: Vec<u64> = (1..=34).collect();
+        let read: LedgerCounts = unpack(&pack(&older)).unwrap();
+        let last = (read.unannounced, read.old_epoch, read.refused_bare, read.rows_dropped);
+        assert_eq!(last, (31, 32, 33, 34));
+        assert_eq!(read.brought, 0, "nobody counted it then");
     }
 }

@@ -88,8 +88,6 @@ pub struct Guarded<P: ?Sized> {
     bytes: Counter,
     fullest: Gauge,
     hits: Counter,
-    asked_us: Counter,
-    given_us: Counter,
 }
 
 impl<P: Port + ?Sized> Guarded<P> {
@@ -127,8 +125,6 @@ impl<P: Port + ?Sized> Guarded<P> {
             bytes: observer.counter(format!("port.{port}.bytes")),
             fullest: observer.gauge(format!("port.{port}.waiting"), WAITING_MAX as u64),
             hits: observer.counter(format!("hook.{port}.hits")),
-            asked_us: observer.counter(format!("hook.{port}.delay_asked_us")),
-            given_us: observer.counter(format!("hook.{port}.delay_given_us")),
         }
     }
 
@@ -213,11 +209,8 @@ impl<P: Port + ?Sized> Guarded<P> {
             }
             Some(PortRule::Slow { delay, jitter }) => self.point.draw(delay, jitter),
         };
-        let began = Instant::now();
-        let left = deadline.saturating_duration_since(began);
-        self.asked_us.add(micros(delay.min(left)));
+        let left = deadline.saturating_duration_since(Instant::now());
         tokio::time::sleep(delay.min(left)).await;
-        self.given_us.add(micros(began.elapsed()));
         if delay >= left { Err(late()) } else { Ok(()) }
     }
 }

@@ -79,7 +79,7 @@ async fn call_without_rule_passes_and_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_rule_delays_within_its_jitter_and_reports_what_it_gave() {
+async fn slow_rule_delays_within_its_jitter() {
     let (port, hooks, observer) = bench(true);
     let (delay, jitter) = (Duration::from_millis(100), Duration::from_millis(20));
     hooks.set("tables", None, Some(PortRule::Slow { delay, jitter })).unwrap();
@@ -93,11 +93,6 @@ async fn slow_rule_delays_within_its_jitter_and_reports_what_it_gave() {
         );
     }
     assert_eq!(count(&observer, "hook.tables.hits"), 20);
-    let (asked, given) = (
-        count(&observer, "hook.tables.delay_asked_us"),
-        count(&observer, "hook.tables.delay_given_us"),
-    );
-    assert!(asked > 1_600_000 && given >= asked && given < asked * 6 / 5);
 }
 
 #[tokio::test(start_paused = true)]
