@@ -23,11 +23,11 @@ crate::stories!(history:
     nothing_is_no_row_and_an_empty_digest,
 );
 
-fn conv(low: u64, high: u64) -> ConvId {
+pub(crate) fn conv(low: u64, high: u64) -> ConvId {
     ConvId::direct(UserId(low), UserId(high)).unwrap()
 }
 
-fn row(conv: ConvId, cseq: u64) -> Row {
+pub(crate) fn row(conv: ConvId, cseq: u64) -> Row {
     let id = conv.hash64() ^ cseq;
     Row {
         conv,

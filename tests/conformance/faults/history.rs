@@ -1,13 +1,11 @@
 //! What every `History` promises while its store is silent, or killed and started again.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use bytes::Bytes;
 use chat_ports::history::{History, PageRequest, Row};
-use chat_protocol::{Cid, ConvId, DeviceId, Mid, UserId};
-use uuid::Uuid;
 
 use super::{Site, crowd, is_unknown, unanswered};
 use crate::arm::eventually;
+use crate::history::{conv, row};
 
 type Store = Site<dyn History>;
 
@@ -22,30 +20,12 @@ super::fault_stories!(
     real only: [],
 );
 
-fn conv() -> ConvId {
-    ConvId::direct(UserId(1), UserId(2)).unwrap()
-}
-
-fn row(cseq: u64) -> Row {
-    Row {
-        conv: conv(),
-        cseq,
-        mid: Mid(Uuid::from_u64_pair(cseq, 1)),
-        cid: Cid(Uuid::from_u64_pair(cseq, 2)),
-        from: DeviceId(256),
-        kind: 1,
-        client_ms: 1_000 + cseq,
-        server_ms: 2_000 + cseq,
-        body: Bytes::from(format!("sealed {cseq}")),
-    }
-}
-
 fn rows(numbers: std::ops::RangeInclusive<u64>) -> Vec<Row> {
-    numbers.map(row).collect()
+    numbers.map(|cseq| row(conv(1, 2), cseq)).collect()
 }
 
 fn all() -> PageRequest {
-    PageRequest { conv: conv(), backward: false, from: 0, limit: 1_000 }
+    PageRequest { conv: conv(1, 2), backward: false, from: 0, limit: 1_000 }
 }
 
 async fn upsert_repeated_after_an_unknown_is_one_row_each(site: Store) {
@@ -55,16 +35,16 @@ async fn upsert_repeated_after_an_unknown_is_one_row_each(site: Store) {
     site.thaw().await;
     site.port.upsert(rows(3..=120)).await.unwrap();
     assert_eq!(site.port.page(all()).await.unwrap(), rows(1..=120));
-    let digest = site.port.digests(&[conv()]).await.unwrap()[0];
+    let digest = site.port.digests(&[conv(1, 2)]).await.unwrap()[0];
     assert_eq!((digest.rows, digest.top), (120, 120));
 }
 
 async fn every_call_to_a_silent_store_ends_and_works_again(site: Store) {
     site.port.upsert(rows(1..=3)).await.unwrap();
-    let digests = site.port.digests(&[conv()]).await.unwrap();
+    let digests = site.port.digests(&[conv(1, 2)]).await.unwrap();
     site.freeze().await;
     // At once, for each may take its whole limit, which is a multiple for digests of the real arm.
-    let convs = [conv()];
+    let convs = [conv(1, 2)];
     let (page, digest) = tokio::join!(site.port.page(all()), site.port.digests(&convs));
     unanswered(&page);
     unanswered(&digest);
@@ -87,7 +67,7 @@ async fn store_killed_amid_writes_has_every_row_it_answered(site: Store) {
     let write = async {
         // Until the first that fails.
         for cseq in 1.. {
-            if site.port.upsert(vec![row(cseq)]).await.is_err() {
+            if site.port.upsert(vec![row(conv(1, 2), cseq)]).await.is_err() {
                 return;
             }
             written.store(cseq, Relaxed);
@@ -110,5 +90,5 @@ async fn store_killed_amid_writes_has_every_row_it_answered(site: Store) {
     );
     assert_eq!(found, rows(1..=last));
     site.port.upsert(rows(1..=answered + 1)).await.unwrap();
-    assert_eq!(site.port.digests(&[conv()]).await.unwrap()[0].rows, answered + 1);
+    assert_eq!(site.port.digests(&[conv(1, 2)]).await.unwrap()[0].rows, answered + 1);
 }

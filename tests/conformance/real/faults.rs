@@ -10,7 +10,7 @@ use chat_control::inspect::BrokerInfo;
 use chat_external::cassandra::{CassandraConfig, CassandraStore};
 use chat_external::kafka::{KafkaAdmin, KafkaConfig, KafkaLog};
 use chat_external::redis::{RedisConfig, RedisStore};
-use chat_external::s3::{S3Blobs, S3Config};
+use chat_external::s3::S3Blobs;
 use chat_ports::PortError;
 use chat_ports::blobs::Blobs;
 use chat_ports::clock::SteadyClock;
@@ -22,11 +22,13 @@ use chat_ports::tables::Tables;
 use tokio::sync::{Mutex as TurnMutex, MutexGuard as Turn};
 
 use super::set::{Started, broken};
-use crate::arm::{PARTITIONS, QUEUE_MAX, timers, within};
+use crate::arm::{PARTITIONS, QUEUE_MAX, eventually, timers, within};
 use crate::faults::{
     APPEND, Breaker, Brokers, FILES_CALL, HEALING, LOG_BUFFER, LogSite, STORE_CALL, Site,
 };
 
+/// A lease that no story outlives.
+const LEASE: Duration = Duration::from_mins(5);
 /// Whose turn it is to break the set.
 static TURN: TurnMutex<()> = TurnMutex::const_new(());
 /// What a story has broken and not brought back.
@@ -106,9 +108,11 @@ impl Mine {
 }
 
 /// Breaks one backend.
-struct One {
+pub(super) struct One {
     mine: Mine,
     backend: &'static str,
+    /// What a wipe is told to.
+    store: Option<RedisStore>,
 }
 
 #[async_trait]
@@ -130,12 +134,23 @@ impl Breaker for One {
     }
 
     async fn wipe(&self) {
-        assert_eq!(self.backend, "redis", "only the registry and the relay queues are ever wiped");
-        let set = &self.mine.started.set;
-        let words = &["redis-cli", "FLUSHALL"];
-        let wipe = self.mine.started.runtime.spawn(async move { set.exec("redis", words).await });
-        wipe.await.unwrap().expect("Redis forgets");
+        let store = self.store.as_ref();
+        let store = store.expect("only the registry and the relay queues are ever wiped");
+        later(store).await;
+        store.admin().wipe().await.expect("Redis forgets");
     }
+}
+
+/// Waits for a later millisecond of the server than any before: what is made after a wipe has a higher epoch only then.
+pub(super) async fn later(store: &RedisStore) {
+    let nobody = "127.0.0.1:9".parse().unwrap();
+    store.registry().join("nobody", nobody, &[], LEASE).await.unwrap();
+    eventually("a later millisecond", async || {
+        let leases = store.admin().leases().await.unwrap();
+        let nobody = leases.iter().find(|lease| lease.node == "nobody").unwrap();
+        (Duration::from_millis(nobody.left_ms.unsigned_abs()) < LEASE).then_some(())
+    })
+    .await;
 }
 
 fn observer() -> Observer {
@@ -149,7 +164,7 @@ async fn whole<T, Connecting: Future<Output = Result<T, PortError>>>(
     within(HEALING, "a backend that answers", async || connect().await.ok()).await
 }
 
-async fn store() -> Option<(RedisStore, Box<One>)> {
+pub(super) async fn store() -> Option<(RedisStore, Box<One>)> {
     let mine = Mine::take().await?;
     let config = RedisConfig {
         addr: mine.started.set.redis(),
@@ -159,7 +174,8 @@ async fn store() -> Option<(RedisStore, Box<One>)> {
     };
     let observer = observer();
     let store = whole(|| RedisStore::connect(config.clone(), &observer)).await;
-    Some((store, Box::new(One { mine, backend: "redis" })))
+    let breaker = One { mine, backend: "redis", store: Some(store.clone()) };
+    Some((store, Box::new(breaker)))
 }
 
 pub(crate) async fn registry() -> Option<Site<dyn SessionRegistry>> {
@@ -183,7 +199,7 @@ async fn cassandra() -> Option<(CassandraStore, Box<One>)> {
     whole(|| CassandraStore::create_schema(&config)).await;
     let observer = observer();
     let store = whole(|| CassandraStore::connect(config.clone(), &observer)).await;
-    Some((store, Box::new(One { mine, backend: "cassandra" })))
+    Some((store, Box::new(One { mine, backend: "cassandra", store: None })))
 }
 
 pub(crate) async fn history() -> Option<Site<dyn History>> {
@@ -198,17 +214,11 @@ pub(crate) async fn tables() -> Option<Site<dyn Tables>> {
 
 pub(crate) async fn blobs() -> Option<Site<dyn Blobs>> {
     let mine = Mine::take().await?;
-    let contact = mine.started.set.s3();
-    let config = S3Config {
-        endpoint: format!("http://{}", contact.addr),
-        bucket: super::fresh_name(),
-        access_key: contact.access_key.to_owned(),
-        secret_key: contact.secret_key.to_owned(),
-        call: FILES_CALL,
-    };
+    let config = super::blobs::config(&mine.started.set, FILES_CALL);
     let store = S3Blobs::connect(config).unwrap();
     whole(|| store.create_bucket()).await;
-    Some(Site { port: store.handle(), breaker: Box::new(One { mine, backend: "s3" }) })
+    let breaker = Box::new(One { mine, backend: "s3", store: None });
+    Some(Site { port: store.handle(), breaker })
 }
 
 /// A log with topics and groups of its own. Limits of calls are those of a loaded machine, but for the append's.

@@ -6,6 +6,7 @@ pub(crate) mod faults;
 mod history;
 mod set;
 mod store;
+mod wipe;
 
 pub(crate) use blobs::blobs;
 pub(crate) use event_log::event_log;

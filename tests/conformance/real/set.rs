@@ -7,7 +7,7 @@ use std::time::Duration;
 use chat_external::cassandra::{CassandraConfig, CassandraStore};
 use chat_external::kafka::{KafkaConfig, KafkaLog};
 use chat_external::redis::{RedisConfig, RedisStore};
-use chat_external::s3::{S3Blobs, S3Config};
+use chat_external::s3::S3Blobs;
 use chat_ports::clock::SteadyClock;
 use chat_ports::observe::Observer;
 use chat_testbed::containers::engine::EngineError;
@@ -116,13 +116,7 @@ async fn all_ready(set: &BackendSet) -> Result<(), EngineError> {
         replication: 1,
         call,
     };
-    let s3 = S3Config {
-        endpoint: format!("http://{}", set.s3().addr),
-        bucket: "ready".to_owned(),
-        access_key: set.s3().access_key.to_owned(),
-        secret_key: set.s3().secret_key.to_owned(),
-        call,
-    };
+    let s3 = super::blobs::config(set, call);
     set.ready("redis", async || RedisStore::connect(redis.clone(), &observer).await.map(drop))
         .await?;
     set.ready("kafka-1", async || {

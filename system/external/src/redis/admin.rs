@@ -1,5 +1,5 @@
 //! What an operator may see of the store, and how he empties it.
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chat_control::inspect::{LeaseView, QueueView, RouteChange, RouteView};
 use chat_ports::PortError;
@@ -7,6 +7,7 @@ use chat_ports::registry::Route;
 use chat_ports::relay_queue::QueueState;
 use chat_protocol::DeviceId;
 use redis::Value;
+use tokio::sync::Mutex;
 
 use super::answer::{self, odd};
 use super::keys;
@@ -23,6 +24,11 @@ const PAGES_MAX: usize = 40;
 const SCAN_KEYS: usize = 1_024;
 /// Steps of one scan, which is ten million keys; beyond it the listing is refused.
 const SCAN_STEPS_MAX: usize = 10_240;
+/// Keys of a server that is wiped; with more a wipe is refused. All are read and deleted by one script, which keeps the server from
+/// others meanwhile, and may not do so for as long as a call lasts.
+const WIPED_KEYS_MAX: usize = 100_000;
+/// Changes that wipes have left to be listed; with more a further wipe is refused.
+const WIPED_MAX: usize = 1_000_000;
 /// A cursor has the time of a change in its upper bits and its number within the millisecond in these.
 const CURSOR_BITS: u32 = 20;
 /// The cursor before the first change ever: of a store in which no route has changed yet.
@@ -32,7 +38,8 @@ const CURSOR_FIRST: u64 = 1;
 #[derive(Clone)]
 pub struct RedisAdmin {
     door: Door,
-    /// Routes that a wipe took, until they were listed: an emptied store cannot tell of them.
+    /// What a wipe took, until it was listed: an emptied store cannot tell of it. Held through a wipe and a look, for a look amid a
+    /// wipe would be told first what came after it.
     wiped: Arc<Mutex<Vec<RouteChange>>>,
 }
 
@@ -48,17 +55,18 @@ impl RedisAdmin {
     /// Such a listing reads all keys of the server, a step of 1,024 a call, and is refused beyond ten million. Changes while it is
     /// made come again with its cursor.
     ///
-    /// Routes that [`Self::wipe`] took come first in the next answer to a cursor above 0, as removed.
+    /// What [`Self::wipe`] took comes first in the next answer to a cursor above 0: every device as it was, then the removal of its
+    /// route. Such a call waits for a wipe that is under way.
     pub async fn routes_since(&self, cursor: u64) -> Result<(Vec<RouteChange>, u64), PortError> {
         if cursor == 0 {
             return self.state(true).await;
         }
+        let mut wiped = self.wiped.lock().await;
         let (changes, next) = match self.changes(cursor).await? {
             Some(answer) => answer,
             None => self.state(false).await?,
         };
-        let mut all =
-            std::mem::take(&mut *self.wiped.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut all = std::mem::take(&mut *wiped);
         all.extend(changes);
         Ok((all, next))
     }
@@ -72,14 +80,31 @@ impl RedisAdmin {
 
     /// Empties the server: every key is gone at once, those of other systems too. The floor of every queue counts as raised,
     /// because its content is lost.
+    ///
+    /// [`Self::routes_since`] tells of it; what was there is read in the same step, so that no change before it is missed. The step
+    /// takes about 7 ms for 1,000 devices with a queue, 0.15 s for 20,000, in which the server does nothing else. Refused above
+    /// 100,000 keys, and while more than a million changes of earlier wipes wait to be listed. After an unknown outcome nobody is
+    /// told what was lost.
     pub async fn wipe(&self) -> Result<(), PortError> {
-        let routed = self.listing(true).await?;
-        let pattern = format!("{}*", self.door.shared.keys.queues());
-        let answer = self.door.ask(Call::new(Script::Wipe, &[]).arg(pattern)).await?;
-        let [at_ms, queues] = answer::few(answer)?;
+        let mut wiped = self.wiped.lock().await;
+        if wiped.len() > WIPED_MAX {
+            return Err(PortError::Refused("earlier wipes were not listed yet".to_owned()));
+        }
+        let keys = &self.door.shared.keys;
+        let [queues, devices] = [keys.queues(), keys.devices()].map(|begin| format!("{begin}*"));
+        let call = Call::new(Script::Wipe, &[]).arg(queues).arg(devices).arg(WIPED_KEYS_MAX);
+        let answer = self.door.ask(call).await?;
+        if answer == Value::Nil {
+            return Err(PortError::Refused("the store has too many keys for a wipe".to_owned()));
+        }
+        let [at_ms, queues, devices] = answer::few(answer)?;
         let at_ms = answer::number(&at_ms)?;
-        let gone = routed.into_iter().map(|was| RouteChange { route: None, at_ms, ..was });
-        self.wiped.lock().unwrap_or_else(PoisonError::into_inner).extend(gone);
+        for was in states(answer::list(devices)?)? {
+            // Nobody may have looked since it changed.
+            let gone = was.route.is_some().then_some(RouteChange { route: None, at_ms, ..was });
+            wiped.push(was);
+            wiped.extend(gone);
+        }
         self.door.raised(queues)
     }
 
@@ -145,17 +170,7 @@ impl RedisAdmin {
             let mut answer = answer::list(self.door.ask(call).await?)?;
             let found = answer.split_off(1.min(answer.len()));
             answer::text(answer.first().ok_or_else(odd)?)?.clone_into(&mut at);
-            for [key, route, at_ms] in answer::groups(found)? {
-                let id = answer::text(&key)?.rsplit_once(':').and_then(|(_, id)| id.parse().ok());
-                let device = DeviceId(id.ok_or_else(odd)?);
-                let route = answer::route(&route)?;
-                // A device that never had a route has no time of a change.
-                let Some(at_ms) = answer::optional_text(&at_ms)? else { continue };
-                if route.is_some() || !routed {
-                    let at_ms = at_ms.parse().map_err(|_| odd())?;
-                    listed.push(RouteChange { device, route: route.as_ref().map(view), at_ms });
-                }
-            }
+            listed.extend(states(found)?.into_iter().filter(|c| c.route.is_some() || !routed));
             if at == "0" {
                 listed.sort_unstable_by_key(|change| change.device);
                 // A scan may show a key twice.
@@ -173,6 +188,20 @@ fn view(route: &Route) -> RouteView {
         node_epoch: route.node.epoch,
         conn_epoch: route.conn_epoch,
     }
+}
+
+/// The state of devices that a script tells of, but for those that never had a route.
+fn states(told: Vec<Value>) -> Result<Vec<RouteChange>, PortError> {
+    let state = |[key, route, at_ms]: [Value; 3]| {
+        let id = answer::text(&key)?.rsplit_once(':').and_then(|(_, id)| id.parse().ok());
+        let device = DeviceId(id.ok_or_else(odd)?);
+        let route = answer::route(&route)?;
+        // A device that never had a route has no time of a change.
+        let Some(at_ms) = answer::optional_text(&at_ms)? else { return Ok(None) };
+        let at_ms = at_ms.parse().map_err(|_| odd())?;
+        Ok(Some(RouteChange { device, route: route.as_ref().map(view), at_ms }))
+    };
+    answer::groups(told)?.map(state).filter_map(Result::transpose).collect()
 }
 
 /// One change and the cursor behind it.

@@ -33,8 +33,8 @@ scripts! {
     RoutesOf = "routes_of";
     Changes = "changes";
     Newest = "newest";
-    Devices = "devices";
-    Wipe = "clock" "wipe";
+    Devices = "told" "devices";
+    Wipe = "clock" "told" "wipe";
 }
 
 static DIGESTS: LazyLock<Vec<String>> = LazyLock::new(|| {

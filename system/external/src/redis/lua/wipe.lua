@@ -1,9 +1,8 @@
--- ARGV[1]: pattern of the keys of queues. Empties the whole server. Answers {milliseconds since 1970, keys of queues before}.
-local at, queues = '0', {}
-repeat
-  local page = redis.call('SCAN', at, 'MATCH', ARGV[1], 'COUNT', 1024)
-  at = page[1]
-  for _, key in ipairs(page[2]) do queues[#queues + 1] = key end
-until at == '0'
+-- ARGV: patterns of the keys of queues and of devices, most keys that the server may have. Empties the whole server.
+-- Answers {milliseconds since 1970, keys of queues, {key, route or nil, time of the last change or nil, …} of devices} of what was
+-- there, or nil when there are more keys; nothing has happened then.
+if redis.call('DBSIZE') > tonumber(ARGV[3]) then return false end
+local queues = redis.call('KEYS', ARGV[1])
+local devices = tell({}, redis.call('KEYS', ARGV[2]))
 redis.call('FLUSHALL', 'SYNC')
-return {text(now), queues}
+return {text(now), queues, devices}

@@ -15,23 +15,23 @@ use tokio::task::JoinSet;
 use crate::redis::{RedisConfig, RedisStore};
 
 /// Limit of a call in stories in which the server answers.
-const LONG: Duration = Duration::from_secs(20);
+pub(super) const LONG: Duration = Duration::from_secs(20);
 /// Limit of a call in stories in which it does not.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// How the server meets one command.
 #[derive(Clone, Copy, Debug)]
-enum Reply {
+pub(super) enum Reply {
     Says(&'static str),
     Nothing,
     HangsUp,
 }
-use Reply::{HangsUp, Nothing, Says};
+pub(super) use Reply::{HangsUp, Nothing, Says};
 
-const INCARNATION: Reply = Says("*1\r\n$1\r\n7\r\n");
+pub(super) const INCARNATION: Reply = Says("*1\r\n$1\r\n7\r\n");
 
 /// A server that greets every connection and meets all further commands as told, in order over all connections.
-struct Server {
+pub(super) struct Server {
     addr: SocketAddr,
     told: Arc<Mutex<VecDeque<Reply>>>,
     greeted: Arc<Mutex<u32>>,
@@ -40,7 +40,7 @@ struct Server {
 
 impl Server {
     /// `greets` is how the first commands of a connection are met, as far as it goes.
-    async fn start(greets: bool, told: &[Reply]) -> Self {
+    pub(super) async fn start(greets: bool, told: &[Reply]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let told = Arc::new(Mutex::new(told.iter().copied().collect::<VecDeque<_>>()));
@@ -56,7 +56,7 @@ impl Server {
         Self { addr, told, greeted, _tasks: tasks }
     }
 
-    async fn connect(&self, call: Duration) -> Result<RedisStore, PortError> {
+    pub(super) async fn connect(&self, call: Duration) -> Result<RedisStore, PortError> {
         connect(self.addr, call).await
     }
 
