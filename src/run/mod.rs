@@ -17,6 +17,7 @@ mod stops;
 mod system;
 mod up;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use storm_experiment::file::{Control, ResolvedExperiment, Substrate};
@@ -64,7 +65,8 @@ pub fn judged(wish: &Wish<'_>, output: &Output, signals: &Signals) -> Result<Rep
     preflight::raise_descriptors()?;
     // Before there is a folder, so that a run that could not start leaves nothing behind.
     substrate::preflight(wish.substrate, wish.resolved)?;
-    preflight_ports(&system::config(plan, Path::new(""), 0)?)?;
+    let config = system::config(plan, Path::new(""), 0)?;
+    preflight_ports(&substrate::addresses(wish.substrate, &config))?;
     let identity = Identity::new(wish)?;
     let path = wish.out.clone().unwrap_or_else(|| runs::folder(&identity.run));
     std::fs::create_dir_all(&path).map_err(|error| {
@@ -169,16 +171,11 @@ fn head(plan: &Plan, identity: &Identity) -> Vec<(&'static str, String)> {
 
 type Line = progress::Progress;
 
-/// Refuses to start where a port of the system is taken, and names it.
-fn preflight_ports(config: &chat_testbed::Config) -> Result<(), Edge> {
-    for addr in config.addresses() {
-        if let Err(error) = std::net::TcpListener::bind(addr)
-            && error.kind() == std::io::ErrorKind::AddrInUse
-        {
-            return Err(Edge::no_start(format!("port {} is taken", addr.port()))
-                .caused_by(error)
-                .hint("another run may be under way; `ss -ltnp` shows who listens"));
-        }
+/// Refuses to start where a port of the system is not ours, and names it.
+fn preflight_ports(addresses: &[SocketAddr]) -> Result<(), Edge> {
+    for addr in addresses {
+        chat_testbed::expect_port(*addr)
+            .map_err(|trouble| Edge::no_start(trouble.to_string()).hint(trouble.cure()))?;
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ pub fn up(plan: &Plan, output: &Output, signals: &Signals) -> Result<(), Edge> {
 
 async fn stay(plan: &Plan, data: &Path, output: &Output, signals: &Signals) -> Result<(), Edge> {
     let config = system::config(plan, data, record::wall_ms())?;
-    preflight_ports(&config)?;
+    preflight_ports(&config.addresses())?;
     let timers = config.timers;
     let testbed = Testbed::start(config)
         .await

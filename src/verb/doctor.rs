@@ -1,5 +1,5 @@
 //! `doctor`: can this machine carry a run? One line a check, each with its cure.
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -130,29 +130,15 @@ fn shown(limit: Option<u64>) -> String {
 
 fn ports() -> Check {
     let name = "ports";
-    let taken: Vec<String> = PORTS
-        .iter()
-        .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, **port)).is_err())
-        .map(ToString::to_string)
-        .collect();
-    if taken.is_empty() {
-        Check::ok(
-            name,
-            format!(
-                "{} free on 127.0.0.1, {} to {}",
-                PORTS.len(),
-                PORTS[0],
-                PORTS[PORTS.len() - 1]
-            ),
-        )
-    } else {
-        let found = format!("taken on 127.0.0.1: {}", taken.join(", "));
-        Check::not_ok(
-            name,
-            State::Missing,
-            found,
-            "end what listens there (`ss -ltnp`), perhaps another run or `chatstorm up`",
-        )
+    let trouble = PORTS.iter().find_map(|port| {
+        chat_testbed::expect_port(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))).err()
+    });
+    match trouble {
+        None => {
+            let (first, last) = (PORTS[0], PORTS[PORTS.len() - 1]);
+            Check::ok(name, format!("{} free on 127.0.0.1, {first} to {last}", PORTS.len()))
+        }
+        Some(trouble) => Check::not_ok(name, State::Missing, trouble.to_string(), trouble.cure()),
     }
 }
 
@@ -228,10 +214,12 @@ fn disk(folder: &Path) -> Check {
 /// The container engine, its images, and what runs left behind. Only `--substrate containers` needs them.
 #[cfg(feature = "containers")]
 fn engine() -> Check {
-    use chat_testbed::containers::{engine::Engine, preflight};
+    use chat_testbed::containers::{engine::Engine, preflight, preflight_nodes};
     let found = crate::containers::on_engine(async || {
         let version = Engine::connect().await?.version().await?;
-        preflight(&crate::containers::images(), chat_testbed::BASE_PORT).await.map(|()| version)
+        let images = crate::containers::images();
+        preflight(&images, chat_testbed::BASE_PORT).await?;
+        preflight_nodes(&images).await.map(|()| version)
     });
     let name = "containers";
     match found {
