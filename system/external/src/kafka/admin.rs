@@ -8,7 +8,7 @@ use chat_ports::PortError;
 use chat_ports::consumer::{HISTORY_WRITER, RECEIPTS, SEQUENCER};
 use chat_ports::log::{Partition, Topic};
 use chat_ports::observe::{Event, Observer};
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
@@ -26,6 +26,9 @@ const RETENTION_BYTES: &str = "2147483648";
 const LEADERS: Duration = Duration::from_secs(15);
 /// How often the brokers are asked meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
+/// What was last seen of a partition or group stands for it this long while nobody answers for it: the brokers of an experiment are all
+/// gone for tens of seconds. After that a look fails.
+const UNHEARD: Duration = Duration::from_mins(1);
 /// Looks at the end of a partition that are remembered; the oldest are forgotten first.
 const LOOKS_MAX: usize = 4_096;
 /// Every group of the system with the topic it reads.
@@ -48,7 +51,38 @@ struct Seen {
     /// Bytes of each partition that were attributed to its leader.
     bytes: BTreeMap<Partition, u64>,
     bytes_led: BTreeMap<u32, u64>,
+    /// Replicas of each broker.
+    replicas: BTreeMap<u32, usize>,
     ends: BTreeMap<Partition, Looks>,
+    /// Where the log began and ended.
+    spans: BTreeMap<Partition, Heard<(u64, u64)>>,
+    /// Positions of a group, partition by partition.
+    positions: BTreeMap<&'static str, Heard<Vec<Option<u64>>>>,
+}
+
+/// An answer, and when it came.
+#[derive(Clone)]
+struct Heard<T> {
+    at: Instant,
+    what: T,
+}
+
+impl<T: Clone> Heard<T> {
+    /// An answer, or without one what was last heard. Nobody can commit or append where nobody answers, so it is still so, or was a moment
+    /// ago.
+    fn or_last(
+        answer: Result<T, PortError>,
+        now: Instant,
+        last: Option<&Self>,
+    ) -> Result<Self, PortError> {
+        match (answer, last) {
+            (Ok(what), _) => Ok(Self { at: now, what }),
+            (Err(_), Some(last)) if now.saturating_duration_since(last.at) < UNHEARD => {
+                Ok(last.clone())
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
 }
 
 /// Where a partition's replicas are.
@@ -175,6 +209,10 @@ impl KafkaAdmin {
         let count = |held: fn(&Placed) -> &[u32], id: u32| {
             placed.iter().filter(|p| held(p).contains(&id)).count()
         };
+        let ids: Vec<u32> = seen.brokers.iter().copied().collect();
+        for id in ids {
+            seen.replicas.insert(id, count(|p| &p.replicas, id));
+        }
         let info = |id: &u32| BrokerInfo {
             id: *id,
             up: up.contains(id),
@@ -194,37 +232,61 @@ impl KafkaAdmin {
         Ok(seen.brokers.iter().map(info).collect())
     }
 
+    /// The brokers as nobody knows them while none answers: all that were ever seen, without leadership and with no replica in sync.
+    /// Whether they are up somebody else has to know.
+    #[must_use]
+    pub fn silent(&self) -> Vec<BrokerInfo> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let info = |id: &u32| BrokerInfo {
+            id: *id,
+            up: false,
+            leads: Vec::new(),
+            in_sync: 0,
+            replicas: seen.replicas.get(id).copied().unwrap_or(0),
+            bytes_led: seen.bytes_led.get(id).copied().unwrap_or(0),
+            leader_epochs: seen.elections,
+            append_us: 0,
+        };
+        seen.brokers.iter().map(info).collect()
+    }
+
     /// How far the groups of the system are behind, partition by partition. Nothing is read for it: the age of the oldest unread
     /// record is that of the last call which did not see it, so it may be too high by the time between two calls, and a record
-    /// that was there before the first call counts from then.
+    /// that was there before the first call counts from then. What nobody answers for is as it was when last heard, its age too, for a
+    /// minute at most.
     pub async fn lags(&self) -> Result<Vec<GroupLag>, PortError> {
         let inner = &self.inner;
         // Where the log ends is asked at a place that no log reaches.
         let look = |id| async move {
-            let page = inner.readers.fetch(id, u64::MAX, 1, Duration::ZERO).await?;
-            Ok((id, page))
+            let page = inner.readers.fetch(id, u64::MAX, 1, Duration::ZERO).await;
+            (id, page.map(|page| (page.start, page.high_watermark)))
         };
-        let pages: BTreeMap<_, _> =
-            try_join_all(inner.config.all().map(look)).await?.into_iter().collect();
-        let mut positions = Vec::new();
-        for (group, topic) in GROUPS {
-            let partitions: Vec<u32> = (0..inner.config.partitions).collect();
-            positions.push(inner.groups.committed(group, topic, &partitions).await?);
-        }
+        let all: Vec<u32> = (0..inner.config.partitions).collect();
+        let position = |(group, topic)| {
+            let all = &all;
+            async move { (group, topic, inner.groups.committed(group, topic, all).await) }
+        };
+        let spans = join_all(inner.config.all().map(look)).await;
+        let positions = join_all(GROUPS.map(position)).await;
         let now = Instant::now();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, page) in &pages {
-            seen.ends.entry(*id).or_default().saw(now, page.high_watermark);
+        for (id, answer) in spans {
+            let heard = Heard::or_last(answer, now, seen.spans.get(&id))?;
+            seen.ends.entry(id).or_default().saw(heard.at, heard.what.1);
+            seen.spans.insert(id, heard);
         }
         let mut lags = Vec::new();
-        for ((group, topic), positions) in GROUPS.into_iter().zip(positions) {
-            for (partition, position) in (0..).zip(positions) {
+        for (group, topic, answer) in positions {
+            let heard = Heard::or_last(answer, now, seen.positions.get(group))?;
+            for (partition, position) in (0..).zip(&heard.what) {
                 let id = (topic, partition);
-                let (Some(page), Some(ends)) = (pages.get(&id), seen.ends.get(&id)) else {
+                let (Some(span), Some(ends)) = (seen.spans.get(&id), seen.ends.get(&id)) else {
                     continue;
                 };
-                let (position, end) = (position.unwrap_or(page.start), page.high_watermark);
-                let age = if position < end { ends.age(now, position) } else { Duration::ZERO };
+                let (start, end) = span.what;
+                let position = position.unwrap_or(start);
+                let at = heard.at.min(span.at);
+                let age = if position < end { ends.age(at, position) } else { Duration::ZERO };
                 lags.push(GroupLag {
                     group: group.to_owned(),
                     topic: topic.name().to_owned(),
@@ -234,6 +296,7 @@ impl KafkaAdmin {
                     oldest_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
                 });
             }
+            seen.positions.insert(group, heard);
         }
         Ok(lags)
     }
@@ -282,5 +345,16 @@ mod tests {
         assert_eq!(looks.age(at(4), 10), Duration::from_secs(2));
         // It was there before anybody looked.
         assert_eq!(looks.age(at(4), 2), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn what_nobody_answers_for_is_as_it_was_for_a_minute() {
+        let start = Instant::now();
+        let dead = || Err(PortError::Unknown("no broker answers".to_owned()));
+        let heard = Heard::or_last(Ok(7), start, None).unwrap();
+        let later = Heard::or_last(dead(), start + Duration::from_secs(59), Some(&heard)).unwrap();
+        assert_eq!((later.what, later.at), (7, start), "it does not get younger by being repeated");
+        assert!(Heard::or_last(dead(), start + UNHEARD, Some(&later)).is_err());
+        assert!(Heard::or_last(dead(), start, None).is_err(), "nothing was ever heard");
     }
 }

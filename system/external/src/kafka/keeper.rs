@@ -29,7 +29,11 @@ enum Job {
     Tend(Weak<dyn Tend>),
 }
 
-/// The way to the thread `kafka-keep`, which lives until every keeper and everything kept is gone and closed.
+/// Name of the thread that closes what was dropped; while it lives, something is not closed yet. Within the 15 bytes that a thread's
+/// name has.
+pub const CLOSER: &str = "kafka-keep";
+
+/// The way to the thread [`CLOSER`], which lives until every keeper and everything kept is gone and closed.
 #[derive(Clone)]
 pub(super) struct Keeper {
     jobs: SyncSender<Job>,
@@ -39,7 +43,7 @@ impl Keeper {
     /// Starts the thread.
     pub(super) fn start() -> io::Result<Self> {
         let (jobs, queue) = sync_channel(WAITING_MAX);
-        std::thread::Builder::new().name("kafka-keep".to_owned()).spawn(move || keep(&queue))?;
+        std::thread::Builder::new().name(CLOSER.to_owned()).spawn(move || keep(&queue))?;
         Ok(Self { jobs })
     }
 

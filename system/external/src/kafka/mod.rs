@@ -35,6 +35,6 @@ mod readers;
 
 pub use admin::KafkaAdmin;
 pub use config::KafkaConfig;
-pub use keeper::CLOSING;
+pub use keeper::{CLOSER, CLOSING};
 pub use log::KafkaLog;
 pub use meter::AppendMeter;
