@@ -15,8 +15,14 @@ use crate::survey::ratio;
 
 /// Difference of goodput that is noise.
 const GOODPUT: f64 = 0.01;
-/// Difference of latency that is noise: 10 % or so many nanoseconds.
+/// Difference of latency that is noise: a share, or so many nanoseconds.
 const NOISE_NS: u64 = 2_000_000;
+
+/// Share of latency that is noise between two equal runs, in percent. The virtual machines of real backends compile, collect and flush
+/// when they will, and one stall of theirs is a hundredth of all messages (decision 47).
+fn noise_percent(substrate: &str) -> u64 {
+    if substrate == "embedded" { 10 } else { 30 }
+}
 
 /// Increase of counters between two instants.
 pub(crate) fn increase(lists: &[CounterList], from_ns: u64, to_ns: u64) -> BTreeMap<String, u64> {
@@ -157,7 +163,7 @@ pub(crate) fn agrees(case: &Case<'_>) -> Result<(), String> {
     // Below the floor of gates the generator's own lateness could decide.
     let floor = case.record.promises.lag_p99_ns.saturating_mul(LAG_GUARD_FACTOR);
     if let (Some(control), Some(mine)) = steady.p99 {
-        let most = (control / 10).max(NOISE_NS);
+        let most = (control / 100 * noise_percent(&manifest.substrate)).max(NOISE_NS);
         if control.abs_diff(mine) > most && control.max(mine) > floor {
             return Err(format!(
                 "steady delivered p99 {} ms, control {} ms",
@@ -203,6 +209,26 @@ mod tests {
             assert_eq!(report.reasons, [Reason::ControlMismatch], "{what}");
             let why = report.control.unwrap().why.unwrap();
             assert!(why.contains(what), "{why}");
+        }
+    }
+
+    #[test]
+    fn real_backends_may_differ_by_three_tenths_and_not_by_more() {
+        for (substrate, percent, agrees) in [
+            ("embedded", 105, true),
+            ("embedded", 115, false),
+            ("containers", 125, true),
+            ("containers", 140, false),
+        ] {
+            let mut kit = Kit::with_recovery();
+            kit.record.manifest.substrate = substrate.to_owned();
+            // Far above the floor below which no difference counts.
+            kit.record.promises.lag_p99_ns = 1;
+            for window in &mut kit.record.control.as_mut().unwrap().windows {
+                window.delivered_p99_ns = window.delivered_p99_ns.map(|ns| ns * percent / 100);
+            }
+            let unsettled = judged(&kit).0.reasons.contains(&Reason::ControlMismatch);
+            assert_eq!(!unsettled, agrees, "{substrate} {percent}");
         }
     }
 }

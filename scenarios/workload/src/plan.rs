@@ -42,6 +42,8 @@ pub struct Overrides {
     pub drain_limit: Option<Time>,
     /// Users under `--scale ci` instead of the preset's.
     pub ci_users: Option<u32>,
+    /// The shortest window under `--scale ci` instead of the preset's.
+    pub ci_window: Option<Time>,
     /// Partitions of the log where the file names none.
     pub partitions: Option<u32>,
 }
@@ -116,9 +118,9 @@ impl Plan {
         {
             scenario.system.log.partitions = partitions;
         }
-        let shrunk = overrides
-            .scale
-            .map_or(Shrink::NONE, |scale| shrink(&mut scenario, scale, overrides.ci_users));
+        let shrunk = overrides.scale.map_or(Shrink::NONE, |scale| {
+            shrink(&mut scenario, scale, overrides.ci_users, overrides.ci_window)
+        });
         let scale = overrides.scale.map_or_else(|| "1".to_owned(), |scale| scale.to_string());
         if let Some(seed) = overrides.seed {
             scenario.seed = seed;

@@ -13,7 +13,7 @@ pub const CI_RATE: Rate = Rate::per_second(500);
 pub const CI_USERS: u32 = 600;
 /// Durations under `--scale ci` are divided by this.
 pub const CI_TIME_DIVISOR: u64 = 10;
-/// No window gets shorter than this under `--scale ci`, unless it was before.
+/// No window gets shorter than this under `--scale ci`, unless it was before or the overrides say more.
 const CI_WINDOW_MIN: Time = Time::seconds(3);
 
 /// How much smaller a run is than its file.
@@ -57,11 +57,14 @@ pub struct Shrink {
     pub users: Factor,
     /// Durations are divided by this.
     pub time_divisor: u64,
+    /// No window gets shorter than this, unless it was before.
+    pub window_min: Time,
 }
 
 impl Shrink {
     /// Nothing shrank.
-    pub const NONE: Self = Self { rate: Factor::ONE, users: Factor::ONE, time_divisor: 1 };
+    pub const NONE: Self =
+        Self { rate: Factor::ONE, users: Factor::ONE, time_divisor: 1, window_min: CI_WINDOW_MIN };
 
     /// A duration of a window or step.
     pub fn time(self, time: Time) -> Time {
@@ -70,7 +73,7 @@ impl Shrink {
 
     /// The length of a window: a tenth, but long enough to hold some slices.
     pub fn window(self, time: Time) -> Time {
-        if self.time_divisor == 1 { time } else { self.time(time).max(time.min(CI_WINDOW_MIN)) }
+        if self.time_divisor == 1 { time } else { self.time(time).max(time.min(self.window_min)) }
     }
 
     /// A number of devices or connections; at least 1.
@@ -97,8 +100,13 @@ impl Shrink {
     }
 }
 
-/// Shrinks a scenario in place. `ci_users` replaces the preset's number of users.
-pub fn shrink(scenario: &mut Scenario, scale: Scale, ci_users: Option<u32>) -> Shrink {
+/// Shrinks a scenario in place. `ci_users` replaces the preset's number of users, `ci_window` its shortest window.
+pub fn shrink(
+    scenario: &mut Scenario,
+    scale: Scale,
+    ci_users: Option<u32>,
+    ci_window: Option<Time>,
+) -> Shrink {
     let total: u64 = scenario.streams.values().map(|s| s.rate.0).sum();
     let users = scenario.population.users;
     let shrink = match scale {
@@ -106,7 +114,7 @@ pub fn shrink(scenario: &mut Scenario, scale: Scale, ci_users: Option<u32>) -> S
             scenario.population.users =
                 u32::try_from(factor.of(u64::from(users))).unwrap_or(u32::MAX).max(2);
             scenario.sessions.connect = Rate(factor.of(scenario.sessions.connect.0).max(MILLION));
-            Shrink { rate: factor, users: factor, time_divisor: 1 }
+            Shrink { rate: factor, users: factor, ..Shrink::NONE }
         }
         Scale::Ci => {
             let wanted = ci_users.unwrap_or(CI_USERS);
@@ -114,7 +122,12 @@ pub fn shrink(scenario: &mut Scenario, scale: Scale, ci_users: Option<u32>) -> S
             scenario.system.timers = Timers::Short;
             let rate = Factor::ratio(CI_RATE.0.min(total), total);
             let users = Factor::ratio(u64::from(scenario.population.users), u64::from(users));
-            Shrink { rate, users, time_divisor: CI_TIME_DIVISOR }
+            Shrink {
+                rate,
+                users,
+                time_divisor: CI_TIME_DIVISOR,
+                window_min: ci_window.unwrap_or(CI_WINDOW_MIN),
+            }
         }
     };
     for stream in scenario.streams.values_mut() {

@@ -44,6 +44,8 @@ pub struct ExperimentOverrides {
     pub substrate: Substrate,
     /// Partitions of the log where neither file names any.
     pub partitions: Option<u32>,
+    /// The shortest window under `--scale ci` instead of the preset's.
+    pub ci_window: Option<Time>,
 }
 
 /// One step with every value known.
@@ -175,6 +177,7 @@ impl ResolvedExperiment {
             drain_limit: None,
             ci_users: experiment.load.ci.users,
             partitions: overrides.partitions,
+            ci_window: overrides.ci_window,
         };
         let (plan, shrink) = match Plan::resolve_document(&scenario, &below, variants) {
             Ok(resolved) => resolved,

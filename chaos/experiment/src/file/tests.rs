@@ -18,6 +18,10 @@ fn ci() -> ExperimentOverrides {
     ExperimentOverrides { scale: Some("ci".parse().unwrap()), ..ExperimentOverrides::default() }
 }
 
+fn on(substrate: Substrate, base: &ExperimentOverrides) -> ExperimentOverrides {
+    ExperimentOverrides { substrate, ..base.clone() }
+}
+
 fn refused(change: impl Fn(&str) -> String) -> String {
     let text = change(EXPERIMENTS.get("gateway-kill").unwrap());
     let doc = Document::read(&SourceText::new("e.yaml", text)).unwrap();
@@ -30,17 +34,34 @@ fn asked(counter: &str, min: u64) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn shipped_experiments_resolve_at_their_own_scale_and_in_ci() {
+fn shipped_experiments_resolve_on_each_of_their_substrates_at_their_own_scale_and_in_ci() {
     for name in EXPERIMENTS.names() {
+        assert!(!SCENARIOS.names().contains(&name), "names are unique over both catalogs");
+        let substrates = resolve(name, &ExperimentOverrides::default()).substrates;
         let arms = arms_of(name, &EXPERIMENTS).unwrap().into_iter().map(Some);
         for arm in arms.chain([None]) {
-            for base in [ExperimentOverrides::default(), ci()] {
-                let experiment = resolve(name, &ExperimentOverrides { arm: arm.clone(), ..base });
-                assert_eq!(experiment.name, name);
-                assert!(experiment.summary().contains("hypothesis"));
-                assert!(!SCENARIOS.names().contains(&name), "names are unique over both catalogs");
+            let own = ExperimentOverrides { arm: arm.clone(), ..ExperimentOverrides::default() };
+            for base in [own, ExperimentOverrides { arm, ..ci() }] {
+                for substrate in &substrates {
+                    let experiment = resolve(name, &on(*substrate, &base));
+                    assert_eq!(experiment.name, name);
+                    assert!(experiment.summary().contains("hypothesis"));
+                }
             }
         }
+    }
+}
+
+#[test]
+fn a_substrate_takes_away_the_step_that_it_cannot_do() {
+    let steps = |substrate, base: &ExperimentOverrides| {
+        let experiment = resolve("kafka-broker-kill", &on(substrate, base));
+        experiment.steps.into_iter().map(|step| step.id).collect::<Vec<_>>()
+    };
+    for base in [ExperimentOverrides::default(), ci()] {
+        let all = steps(Substrate::Embedded, &base);
+        assert_eq!(all, ["hold-writer", "slow-followers", "kill-leader"]);
+        assert_eq!(steps(Substrate::Containers, &base), ["hold-writer", "kill-leader"]);
     }
 }
 
