@@ -1,4 +1,5 @@
 //! The container engine as the command line meets it: images, one call, and what outlives a killed run.
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
@@ -47,8 +48,12 @@ impl Deadman {
 
 impl Drop for Deadman {
     fn drop(&mut self) {
-        // Its pipe ends, it finds nothing, and it ends within the engine's answering time.
-        drop(self.0.stdin.take());
+        // Told that all was taken down it looks once, and ends within the engine's answering time.
+        if let Some(mut pipe) = self.0.stdin.take()
+            && let Err(error) = pipe.write_all(b"over")
+        {
+            tracing::warn!(%error, "The sweeper of containers was gone already.");
+        }
         if let Err(error) = self.0.wait() {
             tracing::warn!(%error, "The sweeper of containers was lost.");
         }
