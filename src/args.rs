@@ -135,7 +135,7 @@ pub struct FileArgs {
     /// One arm of an experiment, by name.
     #[arg(long, value_name = "NAME", help_heading = "What is run")]
     pub arm: Option<String>,
-    /// Where the system stands: in this process, or on Kafka, Redis, Cassandra and an S3 server in containers.
+    /// Where the system stands: in this process, or in containers, with Kafka, Redis, Cassandra and an S3 server.
     #[arg(long, value_enum, default_value_t = SubstrateName::Embedded, value_name = "NAME", help_heading = "What is run")]
     pub substrate: SubstrateName,
 }
@@ -159,7 +159,7 @@ pub struct RunArgs {
 pub enum SubstrateName {
     /// In this process.
     Embedded,
-    /// On backends in containers.
+    /// In containers: nodes and backends.
     Containers,
 }
 

@@ -1,20 +1,35 @@
-//! Where the system of a run stands: in this process, or on backends in containers.
+//! Where the system of a run stands: in this process, or in containers.
+use std::net::SocketAddr;
 use std::path::Path;
 
-use chat_testbed::BackendsKind;
+use chat_testbed::{BackendsKind, Config};
 use storm_experiment::file::{ResolvedExperiment, Substrate};
 use storm_load::engine::OnThread;
+use storm_workload::units::Time;
 
 #[cfg(feature = "containers")]
 use crate::containers;
 use crate::exit::Edge;
 use crate::files::Resolved;
 
+/// Folder of the logs of containers in that of a run.
+#[cfg(feature = "containers")]
+const LOGS: &str = "nodes";
+
 /// Partitions of the log where no file names any: real brokers pay for batches, so few of them suit a host that holds everything.
 pub const fn partitions(substrate: Substrate) -> Option<u32> {
     match substrate {
         Substrate::Embedded => None,
         Substrate::Containers => Some(3),
+    }
+}
+
+/// The shortest window under `--scale ci` where it is not the preset's: virtual machines compile as they go, so the first seconds of load
+/// are slower than what follows, and a steady state of three seconds differs from run to run.
+pub const fn ci_window(substrate: Substrate) -> Option<Time> {
+    match substrate {
+        Substrate::Embedded => None,
+        Substrate::Containers => Some(Time::seconds(10)),
     }
 }
 
@@ -52,6 +67,20 @@ fn containers() -> Result<(), Edge> {
     })
 }
 
+/// Where a system listens on this host, backends left out.
+pub fn addresses(substrate: Substrate, config: &Config) -> Vec<SocketAddr> {
+    match substrate {
+        Substrate::Embedded => config.addresses(),
+        #[cfg(feature = "containers")]
+        Substrate::Containers => {
+            [config.addresses(), chat_testbed::containers::doors(config)].concat()
+        }
+        // Refused by the preflight.
+        #[cfg(not(feature = "containers"))]
+        Substrate::Containers => config.addresses(),
+    }
+}
+
 /// What the testbed is told. `run` marks everything that is started in containers, their logs go below `folder`, and links that an
 /// experiment conditions are made so that they can be.
 #[cfg_attr(not(feature = "containers"), expect(unused_variables, reason = "nothing to mark"))]
@@ -69,12 +98,24 @@ pub fn backends(
                 run: run.to_owned(),
                 images: containers::images(),
                 conditioned: experiment.map(conditioned).unwrap_or_default(),
-                logs: Some(folder.join("nodes")),
+                logs: Some(folder.join(LOGS)),
             }))
         }
         // Refused by the preflight.
         #[cfg(not(feature = "containers"))]
         Substrate::Containers => BackendsKind::Embedded,
+    }
+}
+
+/// Remembers the panics of nodes that are processes of their own: their logs are written when the testbed has stopped.
+#[cfg_attr(not(feature = "containers"), expect(unused_variables, reason = "every node was here"))]
+pub fn remember_panics(substrate: Substrate, folder: &Path, nodes: &[String]) {
+    match substrate {
+        Substrate::Embedded => {}
+        #[cfg(feature = "containers")]
+        Substrate::Containers => crate::panics::remember_logs(&folder.join(LOGS), nodes),
+        #[cfg(not(feature = "containers"))]
+        Substrate::Containers => {}
     }
 }
 

@@ -161,6 +161,7 @@ async fn on_runtime(
     config.backends =
         substrate::backends(identity.substrate, &identity.run, path, setup.experiment);
     let mut entries = config.entries();
+    let nodes = config.node_names();
     let testbed = Testbed::start(config).await.map_err(|error| {
         Edge::no_start("the system did not start").caused_by(error).hint(
             "`chatstorm doctor` shows what this machine lacks; a port may be taken by another run",
@@ -231,6 +232,7 @@ async fn on_runtime(
     }
     let written = tokio::task::spawn_blocking(move || collector.finish()).await;
     testbed.stop().await;
+    substrate::remember_panics(identity.substrate, path, &nodes);
     note_panics(&scribe, clock);
     if let Some(proxies) = proxies {
         proxies.handle().shutdown().await;
@@ -352,7 +354,8 @@ async fn proxies(plan: &Plan, entries: &mut [SocketAddr]) -> Result<ProxySet, Ed
     Ok(set)
 }
 
-/// A thread that panicked was a part of the system or of those who watch it, and both are needed for a pass.
+/// A thread that panicked, here or in a node of its own process, was a part of the system or of those who watch it, and both are needed
+/// for a pass.
 fn note_panics(scribe: &Scribe<'_>, clock: RunClock) {
     for why in crate::panics::seen() {
         let observer = ObserverLost::PROCESS.to_owned();

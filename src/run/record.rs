@@ -165,12 +165,11 @@ pub(super) fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Hash of the running binary: a control run of another build is no control run.
+/// Hash of the running binary, also when its file has been replaced since: a control run of another build is no control run.
 fn binary() -> Result<String, Edge> {
     let unreadable =
         |error: std::io::Error| Edge::internal("this binary cannot be read").caused_by(error);
-    let path = std::env::current_exe().map_err(unreadable)?;
-    let mut file = File::open(path).map_err(unreadable)?;
+    let mut file = File::open("/proc/self/exe").map_err(unreadable)?;
     let (mut hash, mut buffer) = (crc32fast::Hasher::new(), vec![0; 1 << 20]);
     let mut bytes = 0_u64;
     loop {

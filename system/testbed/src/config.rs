@@ -92,9 +92,20 @@ pub(crate) struct Settings {
 }
 
 impl Config {
+    /// Name of the balancer.
+    pub(crate) const BALANCER: &str = "balancer-1";
+
     /// Name of a gateway, counted from 0.
     pub fn gateway_name(index: u16) -> String {
         format!("gateway-{}", u32::from(index) + 1)
+    }
+
+    /// Names of all nodes: gateways, service nodes, the balancer.
+    pub fn node_names(&self) -> Vec<String> {
+        let mut all: Vec<_> = (0..self.gateways).map(Self::gateway_name).collect();
+        all.extend(self.services.iter().map(|node| node.name.clone()));
+        all.extend((self.balancers > 0).then(|| Self::BALANCER.to_owned()));
+        all
     }
 
     pub(crate) fn settings(&self) -> Settings {

@@ -18,7 +18,7 @@ use chat_ports::observe::Observer;
 use chat_protocol::DeviceId;
 
 use crate::config::Config;
-use crate::substrate::{Ports, PortsMaker, Substrate};
+use crate::substrate::{Ports, Substrate};
 
 /// The backends in this process and the operator's handles of them.
 pub(crate) struct Embedded {
@@ -54,9 +54,9 @@ impl Embedded {
     }
 }
 
-#[async_trait]
-impl Substrate for Embedded {
-    fn ports_of(&self, node: &str) -> PortsMaker {
+impl Embedded {
+    /// The ports of one start of a node.
+    pub(crate) fn ports_of(&self, node: &str) -> Result<Ports, PortError> {
         let backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let ports = backends.as_ref().map(|backends| Ports {
             node: backends.ports_of(node),
@@ -64,10 +64,17 @@ impl Substrate for Embedded {
             receipts_log: backends.log_of(node, consumer::RECEIPTS),
             history_log: backends.log_of(node, consumer::HISTORY_WRITER),
         });
-        let ports = ports.ok_or_else(|| PortError::Refused("the system is stopped".to_owned()));
-        Box::new(|| Box::pin(std::future::ready(ports)))
+        ports.ok_or_else(|| PortError::Refused("the system is stopped".to_owned()))
     }
 
+    /// See `Control::consumer_pause`.
+    pub(crate) async fn consumer_pause(&self, group: &str, paused: bool) -> Result<(), PortError> {
+        self.log.consumer_pause(group, paused).await
+    }
+}
+
+#[async_trait]
+impl Substrate for Embedded {
     async fn port_rule(
         &self,
         port: &str,
@@ -95,10 +102,6 @@ impl Substrate for Embedded {
 
     async fn broker_slow(&self, broker: u32, delay: Duration) -> Result<(), PortError> {
         self.log.broker_slow(broker, delay).await
-    }
-
-    async fn consumer_pause(&self, group: &str, paused: bool) -> Result<(), PortError> {
-        self.log.consumer_pause(group, paused).await
     }
 
     async fn store_wipe(&self) -> Result<(), PortError> {

@@ -14,6 +14,7 @@
 //! - `panel` the control door; `readings` what it reads of an observer.
 //! - `leases` a registry whose leases never end.
 //! - `cpu` CPU time by thread.
+//! - `port` whether a port of this host is ours.
 //! - `variant` known-bad variants as policies.
 pub mod config;
 #[cfg(feature = "containers")]
@@ -24,6 +25,7 @@ mod host;
 mod leases;
 mod node;
 mod panel;
+mod port;
 #[cfg(feature = "containers")]
 pub mod process;
 mod readings;
@@ -43,6 +45,7 @@ use chat_ports::observe::Observer;
 
 pub use chat_ports::registry::Role;
 pub use config::{BASE_PORT, BackendsKind, Config, Policies, ServiceNode};
+pub use port::{PortTrouble, expect_port};
 
 use crate::embedded::Embedded;
 use crate::host::Host;
@@ -88,8 +91,7 @@ impl Testbed {
         let observer = Observer::new(Arc::clone(&clock));
         let (substrate, host): (Arc<dyn Substrate>, Arc<dyn Host>) = match &config.backends {
             BackendsKind::Embedded => {
-                let substrate: Arc<dyn Substrate> =
-                    Arc::new(Embedded::start(&config, &clock, &observer)?);
+                let backends = Arc::new(Embedded::start(&config, &clock, &observer)?);
                 let shared = Shared {
                     settings: config.settings(),
                     gateways: config.gateways_here(),
@@ -97,8 +99,8 @@ impl Testbed {
                     observer,
                     folds: FoldViews::default(),
                 };
-                let host = Arc::new(Threads::new(shared, Arc::clone(&substrate), units));
-                (substrate, host)
+                let host = Threads::new(shared, Arc::clone(&backends), units);
+                (backends, Arc::new(host))
             }
             #[cfg(feature = "containers")]
             BackendsKind::Containers(wanted) => {

@@ -52,7 +52,6 @@ pub(crate) struct Start {
     pub(crate) addr: SocketAddr,
     pub(crate) roles: Vec<Role>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) ports: Ports,
     pub(crate) signs: Arc<Signs>,
     /// Set once the node serves.
     pub(crate) ready: watch::Sender<bool>,
@@ -64,9 +63,9 @@ pub(crate) struct Start {
 
 impl Start {
     /// Joins the registry; tries until it answers.
-    async fn join(&self) -> Option<(NodeKeeper, NodeView)> {
+    async fn join(&self, ports: &Ports) -> Option<(NodeKeeper, NodeView)> {
         loop {
-            let registry = Arc::clone(&self.ports.node.registry);
+            let registry = Arc::clone(&ports.node.registry);
             let joined = NodeKeeper::join(
                 registry,
                 &self.name,
@@ -102,20 +101,21 @@ impl Start {
     }
 }
 
-/// Runs a node until it was drained or shut down, or cannot go on.
-pub(crate) async fn run(kind: Kind, start: Start) {
-    match kind {
-        Kind::Gateway => Box::pin(gateway(start)).await,
-        Kind::Service => Box::pin(service(start)).await,
-        Kind::Balancer => Box::pin(balancer(start)).await,
+/// Runs a node until it was drained or shut down, or cannot go on. Only a balancer runs without ports.
+pub(crate) async fn run(kind: Kind, start: Start, ports: Option<Ports>) {
+    match (kind, ports) {
+        (Kind::Gateway, Some(ports)) => Box::pin(gateway(start, ports)).await,
+        (Kind::Service, Some(ports)) => Box::pin(service(start, ports)).await,
+        (Kind::Balancer, _) => Box::pin(balancer(start)).await,
+        (_, None) => tracing::error!(node = %start.name, "The node has no ports."),
     }
 }
 
 /// A gateway; one that fenced itself starts again under a new node epoch.
-async fn gateway(start: Start) {
+async fn gateway(start: Start, ports: Ports) {
     while !start.shutdown.is_cancelled() {
         let Some(listener) = start.listen().await else { return };
-        let Some((keeper, view)) = start.join().await else { return };
+        let Some((keeper, view)) = start.join(&ports).await else { return };
         let settings = &start.shared.settings;
         let tracker = TaskTracker::new();
         let lease = CancellationToken::new();
@@ -126,7 +126,7 @@ async fn gateway(start: Start) {
             timers: settings.timers,
             observer: start.shared.observer.of_node(&start.name),
             token_key: TokenKey::new(settings.secret),
-            tables: Arc::clone(&start.ports.node.tables),
+            tables: Arc::clone(&ports.node.tables),
             partitions: settings.partitions,
             seed: settings.seed,
             limits: chat_gateway::Limits::default(),
@@ -198,9 +198,9 @@ async fn balancer(start: Start) {
 /// One that lost its lease, because it stood still or was cut off for longer, starts all its roles again under a new node
 /// epoch. The old epoch is dead for everybody: no gateway opens a stream to it, so it would sequence partitions whose
 /// senders never hear of it.
-async fn service(start: Start) {
+async fn service(start: Start, ports: Ports) {
     while !start.shutdown.is_cancelled() {
-        if serve_roles(&start).await != Life::LeaseLost {
+        if serve_roles(&start, &ports).await != Life::LeaseLost {
             return;
         }
         start.shared.observer.counter("node.rejoined").add(1);
@@ -217,15 +217,15 @@ enum Life {
 }
 
 /// One incarnation of a service node.
-async fn serve_roles(start: &Start) -> Life {
+async fn serve_roles(start: &Start, ports: &Ports) -> Life {
     let Some(listener) = start.listen().await else { return Life::Ended };
-    let Some((keeper, view)) = start.join().await else { return Life::Ended };
+    let Some((keeper, view)) = start.join(ports).await else { return Life::Ended };
     let tracker = TaskTracker::new();
     let lease = CancellationToken::new();
     tracker.spawn(keeper.run(lease.clone()));
     // A drain of a service node is an orderly end: groups are left, the lease is given back.
     let stop = start.shutdown.child_token();
-    let services = Services::start(start, &view, &tracker, &stop);
+    let services = Services::start(start, ports, &view, &tracker, &stop);
     let keepalive = start.shared.settings.timers.stream_keepalive;
     // The server's own option does not reach sockets that it did not accept, and Nagle's algorithm with delayed
     // acknowledgements would hold single frames back for 40 ms.
@@ -288,11 +288,12 @@ struct Services {
 impl Services {
     fn start(
         start: &Start,
+        ports: &Ports,
         view: &NodeView,
         tracker: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        let (shared, ports) = (&start.shared, &start.ports);
+        let shared = &start.shared;
         let (timers, partitions, policies) =
             (shared.settings.timers, shared.settings.partitions, shared.settings.policies);
         let observer = shared.observer.of_node(&start.name);

@@ -65,7 +65,6 @@ impl Control for Testbed {
     }
 
     async fn consumer_pause(&self, group: &str, paused: bool) -> Result<()> {
-        self.substrate.consumer_pause(group, paused).await.map_err(failed)?;
         self.host.consumer_pause(group, paused).await
     }
 

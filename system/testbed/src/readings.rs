@@ -1,4 +1,7 @@
 //! What an observer and its folds hold, in the words of the panel.
+#[cfg(feature = "containers")]
+use std::collections::BTreeMap;
+
 use chat_control::inspect::{CounterReading, EventKind, FoldView, GaugeReading, SystemEvent};
 use chat_ports::consumer::{FoldState, FoldViews};
 use chat_ports::observe::{Event, Noted, Observer};
@@ -13,6 +16,32 @@ pub(crate) fn counters(observer: &Observer) -> Vec<CounterReading> {
 pub(crate) fn gauges(observer: &Observer) -> Vec<GaugeReading> {
     let gauges = observer.gauges();
     gauges.into_iter().map(|(name, value, limit)| GaugeReading { name, value, limit }).collect()
+}
+
+/// The highest values of gauges that were read at several places or times, each with the limit that was heard of it first.
+#[cfg(feature = "containers")]
+#[derive(Debug, Default)]
+pub(crate) struct Highs(BTreeMap<String, (u64, u64)>);
+
+#[cfg(feature = "containers")]
+impl Highs {
+    /// Keeps what is higher than anything so far.
+    pub(crate) fn add(&mut self, readings: impl IntoIterator<Item = GaugeReading>) {
+        for GaugeReading { name, value, limit } in readings {
+            let high = self.0.entry(name).or_insert((0, limit));
+            high.0 = high.0.max(value);
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn readings(&self) -> Vec<GaugeReading> {
+        let reading = |(name, (value, limit)): (&String, &(u64, u64))| GaugeReading {
+            name: name.clone(),
+            value: *value,
+            limit: *limit,
+        };
+        self.0.iter().map(reading).collect()
+    }
 }
 
 /// Events since a cursor, and the next cursor. When older ones were dropped, the first event says so.

@@ -1,6 +1,4 @@
-//! What a system stands on: the ports of its nodes, and the operator's side of its backends.
-use std::future::Future;
-use std::pin::Pin;
+//! What a system stands on: the operator's side of its backends, and the ports of a node.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,16 +19,9 @@ pub(crate) struct Ports {
     pub(crate) history_log: Arc<dyn EventLog>,
 }
 
-/// Makes the ports of a node on the node's own runtime, so that clients of real backends end with it.
-pub(crate) type PortsMaker =
-    Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Result<Ports, PortError>>>> + Send>;
-
 /// The backends of one system.
 #[async_trait]
 pub(crate) trait Substrate: Send + Sync {
-    /// The ports of one start of a node.
-    fn ports_of(&self, node: &str) -> PortsMaker;
-
     /// See `Control::port_rule`.
     async fn port_rule(
         &self,
@@ -53,9 +44,6 @@ pub(crate) trait Substrate: Send + Sync {
 
     /// See `Control::broker_slow`.
     async fn broker_slow(&self, broker: u32, delay: Duration) -> Result<(), PortError>;
-
-    /// See `Control::consumer_pause`.
-    async fn consumer_pause(&self, group: &str, paused: bool) -> Result<(), PortError>;
 
     /// See `Control::store_wipe`.
     async fn store_wipe(&self) -> Result<(), PortError>;

@@ -15,10 +15,10 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cpu::CpuLedger;
+use crate::embedded::Embedded;
 use crate::host::Host;
 use crate::node::{self, Shared, Signs, Start};
 use crate::readings;
-use crate::substrate::Substrate;
 use crate::thread::{self, NodeThread};
 use crate::unit::{Unit, expect_state};
 
@@ -26,7 +26,7 @@ use crate::unit::{Unit, expect_state};
 const READY_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a node is, running or not.
-struct Slot {
+struct Place {
     unit: Unit,
     state: NodeState,
     signs: Arc<Signs>,
@@ -34,7 +34,7 @@ struct Slot {
     thread: Option<NodeThread>,
 }
 
-impl Slot {
+impl Place {
     /// Notices that a node has ended by itself, after a drain or an error.
     fn look(&mut self) {
         if self.thread.as_ref().is_some_and(NodeThread::ended) {
@@ -49,51 +49,51 @@ impl Slot {
 }
 
 /// A node by name, as it is now.
-fn slot_of<'a>(slots: &'a mut BTreeMap<String, Slot>, node: &str) -> Result<&'a mut Slot> {
-    let slot = slots.get_mut(node).ok_or_else(|| ControlError::Unknown(node.to_owned()))?;
-    slot.look();
-    Ok(slot)
+fn place_of<'a>(places: &'a mut BTreeMap<String, Place>, node: &str) -> Result<&'a mut Place> {
+    let place = places.get_mut(node).ok_or_else(|| ControlError::Unknown(node.to_owned()))?;
+    place.look();
+    Ok(place)
 }
 
 /// The nodes and what they share.
 pub(crate) struct Threads {
     shared: Arc<Shared>,
-    substrate: Arc<dyn Substrate>,
+    backends: Arc<Embedded>,
     order: Vec<String>,
-    slots: Mutex<BTreeMap<String, Slot>>,
+    places: Mutex<BTreeMap<String, Place>>,
     cpu: Arc<CpuLedger>,
 }
 
 impl Threads {
     /// None of the nodes runs yet.
-    pub(crate) fn new(shared: Shared, substrate: Arc<dyn Substrate>, units: Vec<Unit>) -> Self {
+    pub(crate) fn new(shared: Shared, backends: Arc<Embedded>, units: Vec<Unit>) -> Self {
         let order = units.iter().map(|unit| unit.name.clone()).collect();
-        let slot = |unit: Unit| {
+        let place = |unit: Unit| {
             let (state, drain) = (NodeState::Stopped, CancellationToken::new());
-            (unit.name.clone(), Slot { unit, state, signs: Arc::default(), drain, thread: None })
+            (unit.name.clone(), Place { unit, state, signs: Arc::default(), drain, thread: None })
         };
         Self {
             shared: Arc::new(shared),
-            substrate,
+            backends,
             order,
-            slots: Mutex::new(units.into_iter().map(slot).collect()),
+            places: Mutex::new(units.into_iter().map(place).collect()),
             cpu: Arc::default(),
         }
     }
 
     /// Starts a node that does not run and waits until it is ready.
-    async fn launch(&self, slot: &mut Slot) -> Result<()> {
+    async fn launch(&self, place: &mut Place) -> Result<()> {
         let (ready, mut is_ready) = watch::channel(false);
-        slot.drain = CancellationToken::new();
-        let Unit { name, kind, roles, addr } = slot.unit.clone();
+        place.drain = CancellationToken::new();
+        let Unit { name, kind, roles, addr } = place.unit.clone();
         let (shared, signs, drain) =
-            (Arc::clone(&self.shared), Arc::clone(&slot.signs), slot.drain.clone());
+            (Arc::clone(&self.shared), Arc::clone(&place.signs), place.drain.clone());
         let node: Arc<str> = name.as_str().into();
-        let make = self.substrate.ports_of(&name);
+        let ports = self.backends.ports_of(&name);
         let main: thread::Main = Box::new(move || {
             let main: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
                 let leases = shared.settings.policies.sessions.lease;
-                let ports = match make().await {
+                let ports = match ports {
                     Ok(ports) => ports.under(leases),
                     Err(error) => {
                         tracing::error!(%node, %error, "The node has no ports.");
@@ -102,8 +102,8 @@ impl Threads {
                 };
                 let shutdown = CancellationToken::new();
                 let start =
-                    Start { name: node, addr, roles, shared, ports, signs, ready, drain, shutdown };
-                Box::pin(node::run(kind, start)).await;
+                    Start { name: node, addr, roles, shared, signs, ready, drain, shutdown };
+                Box::pin(node::run(kind, start, Some(ports))).await;
             });
             main
         });
@@ -114,8 +114,8 @@ impl Threads {
             .map(|ready| ready.is_ok());
         match ready {
             Ok(true) => {
-                slot.thread = Some(thread);
-                slot.state = NodeState::Running;
+                place.thread = Some(thread);
+                place.state = NodeState::Running;
                 Ok(())
             }
             Ok(false) => {
@@ -135,88 +135,88 @@ impl Threads {
 #[async_trait]
 impl Host for Threads {
     async fn start_all(&self) -> Result<()> {
-        let mut slots = self.slots.lock().await;
+        let mut places = self.places.lock().await;
         for name in &self.order {
-            self.launch(slot_of(&mut slots, name)?).await?;
+            self.launch(place_of(&mut places, name)?).await?;
         }
         Ok(())
     }
 
     async fn nodes(&self) -> Vec<NodeInfo> {
-        let mut slots = self.slots.lock().await;
-        let info = |slot: &mut Slot| {
-            slot.look();
-            let (epoch, connections) = (&slot.signs.epoch, &slot.signs.connections);
-            slot.unit.info(slot.state, epoch.load(Relaxed), connections.load(Relaxed))
+        let mut places = self.places.lock().await;
+        let info = |place: &mut Place| {
+            place.look();
+            let (epoch, connections) = (&place.signs.epoch, &place.signs.connections);
+            place.unit.info(place.state, epoch.load(Relaxed), connections.load(Relaxed))
         };
-        slots.values_mut().map(info).collect()
+        places.values_mut().map(info).collect()
     }
 
     async fn start(&self, node: &str) -> Result<()> {
-        let mut slots = self.slots.lock().await;
-        let slot = slot_of(&mut slots, node)?;
-        slot.expect_state(&[NodeState::Stopped, NodeState::Vanished])?;
-        if let Some(thread) = slot.thread.take() {
+        let mut places = self.places.lock().await;
+        let place = place_of(&mut places, node)?;
+        place.expect_state(&[NodeState::Stopped, NodeState::Vanished])?;
+        if let Some(thread) = place.thread.take() {
             thread.kill().await;
         }
-        self.launch(slot).await
+        self.launch(place).await
     }
 
     async fn kill(&self, node: &str, how: KillHow) -> Result<()> {
-        let mut slots = self.slots.lock().await;
-        let slot = slot_of(&mut slots, node)?;
-        slot.expect_state(&[NodeState::Running, NodeState::Draining, NodeState::Paused])?;
-        let Some(thread) = slot.thread.as_mut() else { return Ok(()) };
+        let mut places = self.places.lock().await;
+        let place = place_of(&mut places, node)?;
+        place.expect_state(&[NodeState::Running, NodeState::Draining, NodeState::Paused])?;
+        let Some(thread) = place.thread.as_mut() else { return Ok(()) };
         match how {
             KillHow::Process => {
-                if let Some(thread) = slot.thread.take() {
+                if let Some(thread) = place.thread.take() {
                     thread.kill().await;
                 }
-                slot.state = NodeState::Stopped;
+                place.state = NodeState::Stopped;
             }
             KillHow::Silent => {
-                if slot.state != NodeState::Paused && !thread.pause().await {
+                if place.state != NodeState::Paused && !thread.pause().await {
                     return Err(ControlError::Failed(format!("`{node}` ended before it vanished")));
                 }
-                slot.state = NodeState::Vanished;
+                place.state = NodeState::Vanished;
             }
         }
-        slot.signs.connections.store(0, Relaxed);
+        place.signs.connections.store(0, Relaxed);
         Ok(())
     }
 
     async fn pause(&self, node: &str) -> Result<()> {
-        let mut slots = self.slots.lock().await;
-        let slot = slot_of(&mut slots, node)?;
-        slot.expect_state(&[NodeState::Running])?;
-        let paused = match slot.thread.as_mut() {
+        let mut places = self.places.lock().await;
+        let place = place_of(&mut places, node)?;
+        place.expect_state(&[NodeState::Running])?;
+        let paused = match place.thread.as_mut() {
             Some(thread) => thread.pause().await,
             None => false,
         };
         if !paused {
             return Err(ControlError::Failed(format!("`{node}` ended before it stood still")));
         }
-        slot.state = NodeState::Paused;
+        place.state = NodeState::Paused;
         Ok(())
     }
 
     async fn resume(&self, node: &str) -> Result<()> {
-        let mut slots = self.slots.lock().await;
-        let slot = slot_of(&mut slots, node)?;
-        slot.expect_state(&[NodeState::Paused])?;
-        if !slot.thread.as_mut().is_some_and(NodeThread::resume) {
+        let mut places = self.places.lock().await;
+        let place = place_of(&mut places, node)?;
+        place.expect_state(&[NodeState::Paused])?;
+        if !place.thread.as_mut().is_some_and(NodeThread::resume) {
             return Err(ControlError::Failed(format!("`{node}` is not there any more")));
         }
-        slot.state = NodeState::Running;
+        place.state = NodeState::Running;
         Ok(())
     }
 
     async fn drain(&self, node: &str) -> Result<()> {
-        let mut slots = self.slots.lock().await;
-        let slot = slot_of(&mut slots, node)?;
-        slot.expect_state(&[NodeState::Running])?;
-        slot.drain.cancel();
-        slot.state = NodeState::Draining;
+        let mut places = self.places.lock().await;
+        let place = place_of(&mut places, node)?;
+        place.expect_state(&[NodeState::Running])?;
+        place.drain.cancel();
+        place.state = NodeState::Draining;
         Ok(())
     }
 
@@ -231,8 +231,9 @@ impl Host for Threads {
     }
 
     /// Groups are paused in the substrate, which all members share.
-    async fn consumer_pause(&self, _: &str, _: bool) -> Result<()> {
-        Ok(())
+    async fn consumer_pause(&self, group: &str, paused: bool) -> Result<()> {
+        let done = self.backends.consumer_pause(group, paused).await;
+        done.map_err(|error| ControlError::Failed(error.to_string()))
     }
 
     async fn counters(&self) -> Vec<CounterReading> {
@@ -256,10 +257,10 @@ impl Host for Threads {
     }
 
     async fn stop(&self) {
-        let mut slots = self.slots.lock().await;
-        for slot in slots.values_mut() {
-            slot.state = NodeState::Stopped;
-            if let Some(thread) = slot.thread.take() {
+        let mut places = self.places.lock().await;
+        for place in places.values_mut() {
+            place.state = NodeState::Stopped;
+            if let Some(thread) = place.thread.take() {
                 thread.kill().await;
             }
         }

@@ -83,7 +83,7 @@ pub(crate) fn units_of(config: &Config) -> Result<Vec<Unit>, StartError> {
         units.push(Unit { name, kind: Kind::Gateway, roles, addr: config.gateway_addr(index) });
     }
     if config.balancers > 0 {
-        let (name, addr) = ("balancer-1".to_owned(), config.balancer_addr());
+        let (name, addr) = (Config::BALANCER.to_owned(), config.balancer_addr());
         units.push(Unit { name, kind: Kind::Balancer, roles: Vec::new(), addr });
     }
     let mut names = BTreeSet::new();

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error as BollardError;
-use bollard::exec::StartExecResults;
-use bollard::models::{ExecConfig, NetworkCreateRequest};
+use bollard::models::NetworkCreateRequest;
 use bollard::query_parameters::{
-    KillContainerOptionsBuilder, LogsOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
+    InspectContainerOptions, LogsOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
 };
 use futures_util::StreamExt as _;
 
 use super::images::Images;
 use super::leftovers::{self, Owner};
+use crate::port::PortTrouble;
 
 /// An engine that does not answer within this is not there.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -32,8 +32,8 @@ pub enum EngineError {
     #[error("images are missing: {}", .0.join(", "))]
     NoImages(Vec<String>),
     /// A port that a backend would be published on.
-    #[error("port {0} is taken")]
-    PortTaken(u16),
+    #[error(transparent)]
+    Port(#[from] PortTrouble),
     /// More conditioned links than listeners fit.
     #[error("{wanted} links are to be conditioned, and there are ports for {room}")]
     TooManyLinks {
@@ -83,7 +83,7 @@ impl EngineError {
             Self::NoImages(names) => {
                 format!("build them: `system/testbed/images/build {}`", names.join(" "))
             }
-            Self::PortTaken(_) => "another run may be under way; `ss -ltnp` shows who listens".to_owned(),
+            Self::Port(trouble) => trouble.cure().to_owned(),
             Self::Leftovers(_) => {
                 "`chatstorm sweep --yes` removes those of runs that are over; wait for one that is under way".to_owned()
             }
@@ -165,8 +165,7 @@ impl Engine {
 
     /// Ends a container by SIGKILL; it stays there, with its data.
     pub async fn kill(&self, name: &str) -> Result<(), EngineError> {
-        let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
-        self.docker.kill_container(name, Some(options)).await.map_err(refused("kill a container"))
+        self.signal(name, "SIGKILL").await
     }
 
     /// Starts a container that was ended.
@@ -175,38 +174,19 @@ impl Engine {
         self.docker.start_container(name, options).await.map_err(refused("start a container"))
     }
 
-    /// Runs a command in a container and waits for its end; another exit status than 0 is an error.
-    pub async fn exec(&self, name: &str, words: &[&str]) -> Result<(), EngineError> {
-        let act = format!("run `{}` in `{name}`", words.first().unwrap_or(&""));
-        let command = ExecConfig {
-            cmd: Some(words.iter().map(|word| (*word).to_owned()).collect()),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            ..ExecConfig::default()
-        };
-        let id = self.docker.create_exec(name, command).await.map_err(refused(&act))?.id;
-        let begun = self.docker.start_exec(&id, None).await.map_err(refused(&act))?;
-        let mut said = String::new();
-        if let StartExecResults::Attached { mut output, .. } = begun {
-            while let Some(Ok(line)) = output.next().await {
-                if said.len() < LOG_BYTES && write!(said, "{line}").is_err() {
-                    break;
-                }
-            }
-        }
-        match self.docker.inspect_exec(&id).await.map_err(refused(&act))?.exit_code {
-            Some(0) => Ok(()),
-            code => {
-                Err(EngineError::Refused { act, why: format!("it ended with {code:?}: {said}") })
-            }
-        }
-    }
-
     /// CPU time of a container since its last start, nanoseconds; `None` when the engine does not say.
     pub async fn cpu_ns(&self, name: &str) -> Option<u64> {
         let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
         let mut answer = std::pin::pin!(self.docker.stats(name, Some(options)));
         answer.next().await?.ok()?.cpu_stats?.cpu_usage?.total_usage
+    }
+
+    /// The first process of a container that runs, as the engine counts processes, and the container's id.
+    pub(super) async fn process(&self, name: &str) -> Option<(i64, String)> {
+        let options = None::<InspectContainerOptions>;
+        let found = self.docker.inspect_container(name, options).await.ok()?;
+        let pid = found.state?.pid.filter(|pid| *pid > 0)?;
+        Some((pid, found.id?))
     }
 
     /// The last lines of a container's log.

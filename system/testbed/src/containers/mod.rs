@@ -4,16 +4,21 @@
 //! - [`BackendSet`] the containers of one run.
 //! - [`engine`] what testcontainers does not do: networks, signals, logs.
 //! - [`leftovers`] what runs leave behind when they cannot clean up.
+//! - `account` CPU time of a container as the kernel counts it.
 //! - `acts` what is done to the container of a node.
 //! - `contacts` the clients of a node, or of the operator; `ports` the ports on them.
 //! - `nodes` the chat nodes, a container each.
 //! - `recipe` how each backend is started.
-//! - `substrate` the ports of nodes, and the operator's side of the backends.
+//! - `substrate` the operator's side of the backends.
+//! - `down` brokers that were ended here.
 //! - `leaders` notes when partitions get other leaders.
 //! - `paused` the log of a group that was told to read nothing.
 //! - `toxiproxy` links that faults condition.
+//! - `warm` exercises the virtual machines before a system starts.
+mod account;
 mod acts;
 mod contacts;
+mod down;
 pub mod engine;
 mod images;
 mod leaders;
@@ -22,35 +27,39 @@ mod nodes;
 mod paused;
 mod ports;
 mod recipe;
+#[cfg(test)]
+mod scripted;
 mod set;
 mod substrate;
 mod toxiproxy;
+mod warm;
 
+pub use acts::LOG_CUT;
 pub use images::Images;
-pub use nodes::preflight as preflight_nodes;
+pub use nodes::{doors, preflight as preflight_nodes};
 pub use set::{BackendSet, S3Contact};
 pub use toxiproxy::Backend;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chat_embedded::guard::Hooks;
 use chat_external::cassandra::CassandraStore;
 use chat_external::kafka::{KafkaAdmin, KafkaLog};
 use chat_external::redis::{RedisAdmin, RedisStore};
 use chat_external::s3::S3Blobs;
 use chat_ports::history::History;
 use chat_ports::observe::Observer;
-use chat_protocol::limits::Timers;
 use futures_util::future;
 
 use crate::config::Config;
 use crate::host::Host;
+use crate::port::expect_port;
 use crate::substrate::Substrate;
-use crate::unit::Unit;
+use crate::unit::{Kind, Unit};
 pub(crate) use contacts::{Contacts, Wanted};
+use down::Down;
 use engine::{Engine, EngineError};
 use leaders::Leaders;
 pub(crate) use paused::Paused;
@@ -79,8 +88,12 @@ pub(crate) async fn start(
     units: Vec<Unit>,
     observer: &Observer,
 ) -> Result<(Arc<dyn Substrate>, Arc<dyn Host>), EngineError> {
-    let nodes = nodes::Nodes::new(config, wanted, units, observer).await?;
-    let backends = Containers::start(config, wanted, observer).await?;
+    let callers = units.iter().filter(|unit| unit.kind != Kind::Balancer);
+    let callers: Vec<_> = callers.map(|unit| unit.name.clone()).collect();
+    let plan = LinkPlan::new(config.base_port, &callers, &wanted.conditioned)?;
+    let engine = Engine::connect().await?;
+    let nodes = nodes::Nodes::new(engine, config, wanted, units, plan.clone(), observer)?;
+    let backends = Box::pin(Containers::start(config, wanted, plan, observer)).await?;
     Ok((Arc::new(backends), Arc::new(nodes)))
 }
 
@@ -91,8 +104,10 @@ pub async fn preflight(images: &Images, base_port: u16) -> Result<(), EngineErro
     engine.expect_images(images).await?;
     engine.expect_no_leftovers().await?;
     let layout = Layout { run: String::new(), base_port };
-    let taken = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err();
-    layout.ports().into_iter().find(taken).map_or(Ok(()), |port| Err(EngineError::PortTaken(port)))
+    for port in layout.ports() {
+        expect_port(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    }
+    Ok(())
 }
 
 /// The operator's handles of the backends.
@@ -105,24 +120,20 @@ struct Doors {
 /// The backends in containers.
 pub(crate) struct Containers {
     set: BackendSet,
-    contacts: Contacts,
-    hooks: Arc<Hooks>,
-    observer: Observer,
-    paused: Arc<Paused>,
     doors: Doors,
     links: Option<Links>,
-    timers: Timers,
+    down: Down,
     _leaders: Leaders,
 }
 
 impl Containers {
-    /// Starts all backends beside each other and waits until each answers its protocol.
-    pub(crate) async fn start(
+    /// Starts all backends beside each other and waits until each answers its protocol; the logs of those that do not are saved.
+    async fn start(
         config: &Config,
         wanted: &ContainersConfig,
+        plan: LinkPlan,
         observer: &Observer,
     ) -> Result<Self, EngineError> {
-        let plan = LinkPlan::new(config.base_port, &nodes(config), &wanted.conditioned)?;
         let (run, images) = (&wanted.run, &wanted.images);
         let set = BackendSet::start_with(run, config.base_port, images, plan).await?;
         let contacts = Contacts::new(Wanted::here(config, &set));
@@ -130,28 +141,22 @@ impl Containers {
         let (doors, links) = match opened {
             Ok(opened) => opened,
             Err(error) => {
+                if let Some(folder) = &wanted.logs {
+                    set.save_logs(folder).await;
+                }
                 set.stop().await;
                 return Err(error);
             }
         };
+        warm::up(&contacts).await;
         Ok(Self {
             _leaders: Leaders::watch(Arc::clone(&doors.kafka)),
             set,
-            contacts,
-            hooks: Hooks::new(config.seed),
-            observer: observer.clone(),
-            paused: Arc::default(),
             doors,
             links,
-            timers: config.timers,
+            down: Down::default(),
         })
     }
-}
-
-/// Every node that calls a backend; the balancer calls none.
-fn nodes(config: &Config) -> Vec<String> {
-    let gateways = (1..=config.gateways).map(|number| format!("gateway-{number}"));
-    gateways.chain(config.services.iter().map(|node| node.name.clone())).collect()
 }
 
 /// Waits until all backends are ready; they hold the topics, tables and buckets of the system then.

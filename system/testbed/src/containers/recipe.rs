@@ -23,6 +23,7 @@ pub(super) const S3_SECRET_KEY: &str = "chatstorm-secret";
 const KAFKA_CONFIG: &str = include_str!("../../images/recipes/kafka.properties");
 const KAFKA_START: &str = include_str!("../../images/recipes/kafka-start");
 const CASSANDRA_CONFIG: &str = include_str!("../../images/recipes/cassandra.yaml");
+const CASSANDRA_START: &str = include_str!("../../images/recipes/cassandra-start");
 const CASSANDRA_ARGS: &str = include_str!("../../images/recipes/cassandra-jvm.args");
 const CASSANDRA_LOGBACK: &str = include_str!("../../images/recipes/cassandra-logback.xml");
 /// Any 16 bytes in base64; all brokers of a run have the same.
@@ -157,11 +158,8 @@ impl Layout {
             .with_copy_to("/etc/chatstorm/cassandra.yaml", config.into_bytes())
             .with_copy_to("/etc/chatstorm/cassandra-jvm.args", file(CASSANDRA_ARGS))
             .with_copy_to("/etc/chatstorm/cassandra-logback.xml", file(CASSANDRA_LOGBACK))
-            .with_cmd([
-                "java",
-                "@/etc/chatstorm/cassandra-jvm.args",
-                "org.apache.cassandra.service.CassandraDaemon",
-            ])
+            .with_copy_to("/etc/chatstorm/cassandra-start", file(CASSANDRA_START))
+            .with_cmd(["sh", "/etc/chatstorm/cassandra-start"])
     }
 
     pub(super) fn s3(&self, images: &Images) -> Request {

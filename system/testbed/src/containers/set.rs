@@ -1,6 +1,7 @@
 //! The containers of one run: started together, known by name, removed together.
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chat_control::inspect::ThreadCpu;
@@ -10,6 +11,7 @@ use futures_util::future;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::account;
 use super::engine::{Engine, EngineError};
 use super::images::Images;
 use super::recipe::{self, BROKERS, Layout, Request, Running, S3_ACCESS_KEY, S3_SECRET_KEY};
@@ -48,11 +50,13 @@ pub struct BackendSet {
     used: Mutex<BTreeMap<&'static str, Used>>,
 }
 
-/// CPU time of a container over all its starts: the engine counts from the last one.
-#[derive(Clone, Copy, Debug, Default)]
+/// CPU time of a container over all its starts: each is counted from its beginning.
+#[derive(Clone, Debug, Default)]
 struct Used {
     before: u64,
     now: u64,
+    /// Where the kernel counts the present start.
+    account: Option<PathBuf>,
 }
 
 impl BackendSet {
@@ -181,22 +185,17 @@ impl BackendSet {
         self.engine.start(&self.layout.name(backend)).await
     }
 
-    /// Runs a command in a backend's container.
-    pub async fn exec(&self, backend: &str, words: &[&str]) -> Result<(), EngineError> {
-        self.engine.exec(&self.layout.name(backend), words).await
-    }
-
     /// CPU time of each container; one that does not run keeps what it had. Toxiproxy is the harness's and named so.
     pub async fn cpu(&self) -> Vec<ThreadCpu> {
         let toxiproxy = (!self.plan.is_empty()).then_some(TOXIPROXY);
-        let seen = BACKENDS.into_iter().chain(toxiproxy).map(|backend| async move {
-            (backend, self.engine.cpu_ns(&self.layout.name(backend)).await)
-        });
-        let seen = future::join_all(seen).await;
         let mut used = self.used.lock().await;
         let mut all = Vec::with_capacity(BACKENDS.len());
-        for (backend, ns) in seen {
+        for backend in BACKENDS.into_iter().chain(toxiproxy) {
             let known = used.entry(backend).or_default();
+            let ns = match known.account.as_deref().and_then(account::used_ns) {
+                Some(ns) => Some(ns),
+                None => self.counted_anew(backend, known).await,
+            };
             if let Some(ns) = ns.filter(|ns| *ns > 0) {
                 if ns < known.now {
                     known.before += known.now;
@@ -208,6 +207,23 @@ impl BackendSet {
             all.push(ThreadCpu { thread, cpu_ns, apart: true });
         }
         all
+    }
+
+    /// CPU time of a start that is not known yet: from the kernel, or from the engine where the kernel's account is out of sight. One
+    /// that does not run uses none.
+    async fn counted_anew(&self, backend: &str, known: &mut Used) -> Option<u64> {
+        let name = self.layout.name(backend);
+        let (pid, id) = self.engine.process(&name).await?;
+        known.account = account::of(pid, &id);
+        match known.account.as_deref().and_then(account::used_ns) {
+            Some(ns) => Some(ns),
+            None => self.engine.cpu_ns(&name).await,
+        }
+    }
+
+    /// Writes the logs of all containers that carry the name of the run.
+    pub(super) async fn save_logs(&self, folder: &Path) {
+        self.engine.save_logs(&self.layout, folder).await;
     }
 
     /// Removes everything; what cannot be removed is said, and left to the sweeper.

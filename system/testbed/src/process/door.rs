@@ -1,6 +1,5 @@
 //! The node's side of the door, on a thread of its own: it answers while the node's thread is busy, and not when the process stands
 //! still.
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -21,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::wire::{self, ASK_MAX, Answer, Ask, EVENTS_MAX, Reply};
 use crate::containers::Paused;
 use crate::node::Signs;
-use crate::readings;
+use crate::readings::{self, Highs};
 
 /// Connections at a time; a further one is closed unanswered.
 const CONNECTIONS_MAX: usize = 8;
@@ -99,26 +98,18 @@ fn process_ns() -> u64 {
 #[derive(Debug, Default)]
 pub(super) struct Unconfirmed {
     reading: AtomicU64,
-    highs: Mutex<BTreeMap<String, (u64, u64)>>,
+    highs: Mutex<Highs>,
 }
 
 impl Unconfirmed {
     fn read(&self, confirmed: u64, fresh: Vec<GaugeReading>) -> Answer {
         let mut highs = self.highs.lock().unwrap_or_else(PoisonError::into_inner);
         if confirmed == self.reading.load(Relaxed) {
-            highs.clear();
+            *highs = Highs::default();
         }
-        for GaugeReading { name, value, limit } in fresh {
-            let known = highs.entry(name).or_insert((0, limit));
-            known.0 = known.0.max(value);
-        }
+        highs.add(fresh);
         let reading = self.reading.fetch_add(1, Relaxed) + 1;
-        let gauge = |(name, (value, limit)): (&String, &(u64, u64))| GaugeReading {
-            name: name.clone(),
-            value: *value,
-            limit: *limit,
-        };
-        Answer::Gauges { reading, gauges: highs.iter().map(gauge).collect() }
+        Answer::Gauges { reading, gauges: highs.readings() }
     }
 }
 

@@ -1,5 +1,5 @@
 //! What is done to a node. Acts on one node come one after another.
-use std::path::Path;
+use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,16 +8,16 @@ use chat_control::inspect::{
     CounterReading, FoldView, GaugeReading, NodeInfo, NodeState, SystemEvent, ThreadCpu,
 };
 use chat_control::{ControlError, Result};
+use chat_embedded::guard::PORTS;
 use futures_util::future;
 use tokio::time::Instant;
 
-use super::super::engine::EngineError;
 use super::super::recipe;
 use super::super::toxiproxy::Backend;
-use super::slot::{Slot, odd};
+use super::place::Place;
 use super::{Nodes, failed};
 use crate::host::Host;
-use crate::process::wire::{Answer, Ask};
+use crate::process::wire::Ask;
 use crate::unit::{Kind, expect_state};
 
 /// How long a node may take from the start of its container until it serves.
@@ -29,82 +29,76 @@ const LOOKS_AN_ENGINE: u32 = 10;
 
 impl Nodes {
     /// Makes and starts the container of a node for the first time.
-    async fn launch(&self, slot: &Slot) -> Result<()> {
-        let mut container = slot.acts.lock().await;
-        let request = self.recipe.request(&slot.unit, slot.number).map_err(failed)?;
-        slot.begins();
+    async fn launch(&self, place: &Place) -> Result<()> {
+        let mut container = place.acts.lock().await;
+        let request = self.recipe.request(&place.unit, place.number).map_err(failed)?;
+        self.begins(place).await;
         *container = Some(recipe::start(request).await.map_err(failed)?);
-        self.wait_ready(slot).await
+        self.wait_ready(place).await
     }
 
-    /// Waits until a node serves; rules and pauses that stand are told to it as soon as its door is open.
-    async fn wait_ready(&self, slot: &Slot) -> Result<()> {
+    /// Forgets what belonged to the incarnation before, while nobody reads its events: their cursor would be set for this one.
+    async fn begins(&self, place: &Place) {
+        let _unread = self.merged.lock().await;
+        place.begins();
+    }
+
+    /// Waits until a node serves. What stands is told to it as soon as its door is open, and when it serves once more, since what was
+    /// said to all in between was not said to it.
+    async fn wait_ready(&self, place: &Place) -> Result<()> {
         let until = Instant::now() + READY_LIMIT;
         let mut told = false;
         for look in 1_u32.. {
-            if let Ok(ready) = slot.read_signs().await {
-                if !told {
-                    told = self.tell(slot, &self.told(&slot.unit)).await.is_ok();
-                }
+            if let Ok(ready) = place.read_signs().await
+                && (ready || !told)
+            {
+                let standing = self.standing.lock().await;
+                told = tell(place, &standing.told(&place.unit)).await.is_ok();
                 if ready && told {
+                    place.set(NodeState::Running);
                     break;
                 }
             }
             let expired = Instant::now() >= until;
             if expired || look.is_multiple_of(LOOKS_AN_ENGINE) {
-                let runs = self.engine.runs(&slot.container).await.unwrap_or(true);
+                let runs = self.engine.runs(&place.container).await.unwrap_or(true);
                 if !runs || expired {
-                    let node = &slot.unit.name;
-                    let log = self.engine.last_lines(&slot.container).await;
+                    let node = &place.unit.name;
+                    let log = self.engine.last_lines(&place.container).await;
                     let what =
                         if runs { "is not ready after 30 s" } else { "ended before it was ready" };
                     if runs {
                         // As with every node that does not become ready: nothing half-started is left.
-                        self.engine.kill(&slot.container).await.map_err(failed)?;
+                        self.engine.kill(&place.container).await.map_err(failed)?;
                     }
-                    slot.set(NodeState::Stopped);
+                    place.set(NodeState::Stopped);
                     let why = format!("`{node}` {what}; its last lines:\n{log}");
                     return Err(ControlError::Failed(why));
                 }
             }
             tokio::time::sleep(LOOK).await;
         }
-        slot.set(NodeState::Running);
         Ok(())
     }
 
-    async fn tell(&self, slot: &Slot, asks: &[Ask]) -> std::io::Result<()> {
-        for ask in asks {
-            match slot.ask(ask).await? {
-                Answer::Done => {}
-                other => return Err(odd(&other)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells something to all nodes that execute; the others hear of it when they start.
+    /// Tells something to all nodes that execute; the others hear of it when they go on or start. The caller holds what stands.
     async fn tell_all(&self, node: Option<&str>, ask: Ask) -> Result<()> {
-        let fits = |slot: &&Slot| {
-            slot.unit.kind != Kind::Balancer
-                && node.is_none_or(|node| node == slot.unit.name)
-                && matches!(slot.state(), NodeState::Running | NodeState::Draining)
+        let fits = |place: &&Place| {
+            place.unit.kind != Kind::Balancer
+                && node.is_none_or(|node| node == place.unit.name)
+                && matches!(place.state(), NodeState::Running | NodeState::Draining)
         };
-        let asks = [ask];
-        let tell = self.slots.values().filter(fits).map(|slot| async {
-            let told = self.tell(slot, &asks).await;
-            told.map_err(|error| {
-                ControlError::Failed(format!("`{}` was not told: {error}", slot.unit.name))
-            })
+        let tell = self.places.values().filter(fits).map(|place| async {
+            place.tell(&ask).await.map_err(|error| untold(&place.unit.name, &error))
         });
         future::join_all(tell).await.into_iter().collect()
     }
 
     /// The last readings of a node that is about to end.
-    async fn last_readings(&self, slot: &Slot) {
+    async fn last_readings(&self, place: &Place) {
         let mut merged = self.merged.lock().await;
-        if let Err(error) = self.read_all(slot, &mut merged).await {
-            let node = &slot.unit.name;
+        if let Err(error) = self.read_all(place, &mut merged).await {
+            let node = &place.unit.name;
             tracing::debug!(node, %error, "What the node counted last is not known.");
         }
     }
@@ -112,11 +106,11 @@ impl Nodes {
     /// Removes the containers; their logs are written before.
     async fn remove_all(&self) {
         if let Some(folder) = &self.logs {
-            self.save_logs(folder).await;
+            self.engine.save_logs(&self.recipe.layout, folder).await;
         }
-        let gone = self.slots.values().map(|slot| async {
-            let container = slot.acts.lock().await.take();
-            slot.set(NodeState::Stopped);
+        let gone = self.places.values().map(|place| async {
+            let container = place.acts.lock().await.take();
+            place.set(NodeState::Stopped);
             if let Some(container) = container
                 && let Err(error) = container.rm().await
             {
@@ -125,27 +119,18 @@ impl Nodes {
         });
         future::join_all(gone).await;
     }
+}
 
-    /// The logs of all containers of the run: nodes and backends.
-    async fn save_logs(&self, folder: &Path) {
-        if let Err(error) = self.try_save_logs(folder).await {
-            tracing::warn!(%error, "Not all logs of containers could be written.");
-        }
+/// Tells a node one thing after another.
+async fn tell(place: &Place, asks: &[Ask]) -> io::Result<()> {
+    for ask in asks {
+        place.tell(ask).await?;
     }
+    Ok(())
+}
 
-    async fn try_save_logs(&self, folder: &Path) -> std::result::Result<(), EngineError> {
-        let unwritable = |error: std::io::Error| EngineError::Refused {
-            act: "write logs".to_owned(),
-            why: error.to_string(),
-        };
-        std::fs::create_dir_all(folder).map_err(unwritable)?;
-        let prefix = self.recipe.layout.name("");
-        for name in self.engine.containers_of(&self.run).await? {
-            let short = name.strip_prefix(&prefix).unwrap_or(&name);
-            self.engine.save_log(&name, &folder.join(format!("{short}.log"))).await?;
-        }
-        Ok(())
-    }
+fn untold(node: &str, error: &io::Error) -> ControlError {
+    ControlError::Failed(format!("`{node}` was not told: {error}"))
 }
 
 #[async_trait]
@@ -153,84 +138,86 @@ impl Host for Nodes {
     async fn start_all(&self) -> Result<()> {
         for kind in [Kind::Service, Kind::Gateway, Kind::Balancer] {
             // Those of one kind beside each other.
-            let started = future::join_all(self.of(kind).map(|slot| self.launch(slot))).await;
+            let started = future::join_all(self.of(kind).map(|place| self.launch(place))).await;
             started.into_iter().collect::<Result<()>>()?;
         }
         Ok(())
     }
 
     async fn nodes(&self) -> Vec<NodeInfo> {
-        future::join_all(self.slots.values().map(|slot| self.look(slot))).await;
-        self.slots.values().map(Slot::info).collect()
+        future::join_all(self.places.values().map(|place| self.look(place))).await;
+        self.places.values().map(Place::info).collect()
     }
 
     async fn start(&self, node: &str) -> Result<()> {
-        let slot = self.slot(node)?;
-        let _acts = slot.acts.lock().await;
-        self.refresh(slot).await;
-        let state = slot.state();
+        let place = self.place(node)?;
+        let _acts = place.acts.lock().await;
+        self.refresh(place).await;
+        let state = place.state();
         expect_state(node, state, &[NodeState::Stopped, NodeState::Vanished])?;
         if state == NodeState::Vanished {
             let network = self.recipe.layout.network();
-            self.engine.reconnect(&network, &slot.container).await.map_err(failed)?;
+            self.engine.reconnect(&network, &place.container).await.map_err(failed)?;
             // It has its network again, and is only dead from now on.
-            slot.set(NodeState::Stopped);
+            place.set(NodeState::Stopped);
         }
-        slot.begins();
-        self.engine.start(&slot.container).await.map_err(failed)?;
-        self.wait_ready(slot).await
+        self.begins(place).await;
+        self.engine.start(&place.container).await.map_err(failed)?;
+        self.wait_ready(place).await
     }
 
     async fn kill(&self, node: &str, how: KillHow) -> Result<()> {
-        let slot = self.slot(node)?;
-        let _acts = slot.acts.lock().await;
+        let place = self.place(node)?;
+        let _acts = place.acts.lock().await;
         let alive = [NodeState::Running, NodeState::Draining, NodeState::Paused];
-        expect_state(node, slot.state(), &alive)?;
-        if slot.state() != NodeState::Paused {
-            self.last_readings(slot).await;
+        expect_state(node, place.state(), &alive)?;
+        if place.state() != NodeState::Paused {
+            self.last_readings(place).await;
         }
         match how {
             KillHow::Process => {
-                self.engine.kill(&slot.container).await.map_err(failed)?;
-                slot.set(NodeState::Stopped);
+                self.engine.kill(&place.container).await.map_err(failed)?;
+                place.set(NodeState::Stopped);
             }
             KillHow::Silent => {
                 // Without its network the death of the process closes no connection that anybody hears of.
                 let network = self.recipe.layout.network();
-                self.engine.disconnect(&network, &slot.container).await.map_err(failed)?;
-                slot.set(NodeState::Vanished);
-                self.engine.kill(&slot.container).await.map_err(failed)?;
+                self.engine.disconnect(&network, &place.container).await.map_err(failed)?;
+                place.set(NodeState::Vanished);
+                self.engine.kill(&place.container).await.map_err(failed)?;
             }
         }
         Ok(())
     }
 
     async fn pause(&self, node: &str) -> Result<()> {
-        let slot = self.slot(node)?;
-        let _acts = slot.acts.lock().await;
-        expect_state(node, slot.state(), &[NodeState::Running])?;
-        self.engine.pause(&slot.container).await.map_err(failed)?;
-        slot.set(NodeState::Paused);
+        let place = self.place(node)?;
+        let _acts = place.acts.lock().await;
+        expect_state(node, place.state(), &[NodeState::Running])?;
+        self.engine.pause(&place.container).await.map_err(failed)?;
+        place.set(NodeState::Paused);
         Ok(())
     }
 
     async fn resume(&self, node: &str) -> Result<()> {
-        let slot = self.slot(node)?;
-        let _acts = slot.acts.lock().await;
-        expect_state(node, slot.state(), &[NodeState::Paused])?;
-        self.engine.unpause(&slot.container).await.map_err(failed)?;
-        slot.set(NodeState::Running);
-        // What was said to all while it stood still.
-        let told = self.tell(slot, &self.told(&slot.unit)).await;
-        told.map_err(|error| ControlError::Failed(format!("`{node}` was not told: {error}")))
+        let place = self.place(node)?;
+        let _acts = place.acts.lock().await;
+        expect_state(node, place.state(), &[NodeState::Paused])?;
+        self.engine.unpause(&place.container).await.map_err(failed)?;
+        // What was said to all while it stood still. Until it has heard that it counts as paused, so that who tries again does so.
+        let standing = self.standing.lock().await;
+        let told = tell(place, &standing.told(&place.unit)).await;
+        told.map_err(|error| untold(node, &error))?;
+        place.set(NodeState::Running);
+        Ok(())
     }
 
     async fn drain(&self, node: &str) -> Result<()> {
-        let slot = self.slot(node)?;
-        let _acts = slot.acts.lock().await;
-        expect_state(node, slot.state(), &[NodeState::Running])?;
-        self.engine.signal(&slot.container, "SIGTERM").await.map_err(failed)?;
-        slot.set(NodeState::Draining);
+        let place = self.place(node)?;
+        let _acts = place.acts.lock().await;
+        expect_state(node, place.state(), &[NodeState::Running])?;
+        self.engine.signal(&place.container, "SIGTERM").await.map_err(failed)?;
+        place.set(NodeState::Draining);
         Ok(())
     }
 
@@ -244,28 +231,19 @@ impl Host for Nodes {
         if Backend::of_port(port).is_some() {
             return None;
         }
-        {
-            let key = (port.to_owned(), node.map(str::to_owned));
-            let mut standing = self.standing();
-            match rule {
-                Some(rule) => standing.rules.insert(key, rule.clone()),
-                None => standing.rules.remove(&key),
-            };
+        // It would be kept, and every node that starts would refuse it.
+        if !PORTS.contains(&port) {
+            return Some(Err(ControlError::Failed(format!("there is no port `{port}`"))));
         }
-        let ask = Ask::Rule { port: port.to_owned(), own: node.is_some(), rule: rule.cloned() };
+        let mut standing = self.standing.lock().await;
+        let ask = standing.rule(port, node, rule);
         Some(self.tell_all(node, ask).await)
     }
 
     async fn consumer_pause(&self, group: &str, paused: bool) -> Result<()> {
-        {
-            let mut standing = self.standing();
-            if paused {
-                standing.paused.insert(group.to_owned());
-            } else {
-                standing.paused.remove(group);
-            }
-        }
-        self.tell_all(None, Ask::Consumer { group: group.to_owned(), paused }).await
+        let mut standing = self.standing.lock().await;
+        let ask = standing.consumer(group, paused);
+        self.tell_all(None, ask).await
     }
 
     async fn counters(&self) -> Vec<CounterReading> {

@@ -1,9 +1,10 @@
 //! What the container of a node is started from: the image, its specification, its ports.
-use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use testcontainers::core::IntoContainerPort as _;
 use testcontainers::{ContainerRequest, GenericImage, ImageExt as _};
 
+use super::super::ContainersConfig;
 use super::super::engine::EngineError;
 use super::super::recipe::{BROKERS, Layout, S3_ACCESS_KEY, S3_SECRET_KEY};
 use super::super::toxiproxy::{Backend, LinkPlan};
@@ -15,9 +16,25 @@ use crate::unit::Unit;
 /// First port of the doors above the system's first one.
 const DOORS: u16 = 301;
 /// Nodes whose doors fit below the ports of the fault proxies.
-pub(super) const NODES_MAX: usize = 199;
+const NODES_MAX: u16 = 199;
 /// Where the specification lies in the container.
 const SPEC: &str = "/etc/chatstorm/node.json";
+
+/// Where the doors of a system's nodes will be published on this host.
+pub fn doors(config: &Config) -> Vec<SocketAddr> {
+    let nodes = u16::try_from(config.node_names().len()).unwrap_or(NODES_MAX).min(NODES_MAX);
+    let here = |number| SocketAddr::from((Ipv4Addr::LOCALHOST, config.base_port + DOORS + number));
+    (0..nodes).map(here).collect()
+}
+
+/// Refuses more nodes than doors.
+pub(super) fn expect_doors(nodes: usize) -> Result<(), EngineError> {
+    if nodes <= usize::from(NODES_MAX) {
+        return Ok(());
+    }
+    let why = format!("{nodes} nodes, and there are ports for {NODES_MAX}");
+    Err(EngineError::Refused { act: "give every node a door".to_owned(), why })
+}
 
 /// What all nodes are started from.
 pub(super) struct Recipe {
@@ -31,19 +48,14 @@ pub(super) struct Recipe {
 impl Recipe {
     pub(super) fn new(
         config: &Config,
-        layout: Layout,
-        image: &str,
-        (nodes, conditioned): (&[String], &BTreeSet<Backend>),
+        wanted: &ContainersConfig,
+        plan: LinkPlan,
     ) -> Result<Self, EngineError> {
-        if nodes.len() > NODES_MAX {
-            let why = format!("{} nodes, and there are ports for {NODES_MAX}", nodes.len());
-            return Err(EngineError::Refused { act: "give every node a door".to_owned(), why });
-        }
         Ok(Self {
-            plan: LinkPlan::new(config.base_port, nodes, conditioned)?,
+            plan,
             variants: named(&config.policies, config.seed)?,
-            layout,
-            image: image.to_owned(),
+            layout: Layout { run: wanted.run.clone(), base_port: config.base_port },
+            image: wanted.images.node.clone(),
             config: config.clone(),
         })
     }

@@ -1,8 +1,9 @@
 //! The chat nodes as containers of the image `chatstorm/node`, seen from the harness.
 //!
 //! - [`preflight`] whether the image holds this very binary.
-//! - `launch` what a node's container is started from.
-//! - `client` the way through a node's door; `slot` what is known of one node.
+//! - `launch` what a node's container is started from; [`doors`] where their doors will be.
+//! - `client` the way through a node's door; `place` what is known of one node.
+//! - `standing` what was said to the nodes, and has to be said to one that did not hear it.
 //! - `acts` kill, freeze, drain, start. `looks` what all nodes together show.
 //!
 //! A node whose container does not run, or that does not answer, keeps what it said last. Nothing is asked of one that is known to
@@ -12,36 +13,34 @@ mod client;
 mod image;
 mod launch;
 mod looks;
-mod slot;
+mod place;
+#[cfg(test)]
+mod scripted;
+mod standing;
+#[cfg(test)]
+mod stories;
 
 pub use image::preflight;
+pub use launch::doors;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
-use chat_control::act::PortRule;
 use chat_control::{ControlError, Result};
 use chat_ports::observe::Observer;
+use tokio::sync::Mutex;
 
 use super::ContainersConfig;
 use super::engine::{Engine, EngineError};
-use super::recipe::Layout;
+use super::toxiproxy::LinkPlan;
 use crate::config::Config;
 use crate::cpu::CpuLedger;
-use crate::process::wire::Ask;
 use crate::unit::{Kind, Unit};
 use launch::Recipe;
 use looks::Merged;
-use slot::Slot;
-
-/// Rules and pauses that stand in the nodes; one that starts is told of them before it serves.
-#[derive(Debug, Default)]
-struct Standing {
-    rules: BTreeMap<(String, Option<String>), PortRule>,
-    paused: BTreeSet<String>,
-}
+use place::Place;
+use standing::Standing;
 
 /// All nodes of a run.
 pub(super) struct Nodes {
@@ -49,78 +48,56 @@ pub(super) struct Nodes {
     recipe: Recipe,
     /// In the order of their starts.
     order: Vec<String>,
-    slots: BTreeMap<String, Slot>,
+    places: BTreeMap<String, Place>,
+    /// Held while something is said to nodes, so that none hears an older word after a newer one.
     standing: Mutex<Standing>,
     /// What backends and the operator's clients note in this process.
     observer: Observer,
-    merged: tokio::sync::Mutex<Merged>,
+    merged: Mutex<Merged>,
     /// Threads of this process.
     cpu: CpuLedger,
     logs: Option<PathBuf>,
-    run: String,
 }
 
 impl Nodes {
-    /// None of them runs yet.
-    pub(super) async fn new(
+    /// None of them runs yet. `plan` says which of their links to backends are conditioned.
+    pub(super) fn new(
+        engine: Engine,
         config: &Config,
         wanted: &ContainersConfig,
         units: Vec<Unit>,
+        plan: LinkPlan,
         observer: &Observer,
     ) -> std::result::Result<Self, EngineError> {
-        let layout = Layout { run: wanted.run.clone(), base_port: config.base_port };
-        let links = (&super::nodes(config)[..], &wanted.conditioned);
-        let recipe = Recipe::new(config, layout, &wanted.images.node, links)?;
+        launch::expect_doors(units.len())?;
+        let recipe = Recipe::new(config, wanted, plan)?;
         let order = units.iter().map(|unit| unit.name.clone()).collect();
-        let slots = units.into_iter().enumerate().map(|(number, unit)| {
+        let places = units.into_iter().enumerate().map(|(number, unit)| {
             let door = SocketAddr::from((Ipv4Addr::LOCALHOST, recipe.door(number)));
             let container = recipe.layout.name(&unit.name);
-            (unit.name.clone(), Slot::new(unit, number, container, door))
+            (unit.name.clone(), Place::new(unit, number, container, door))
         });
         Ok(Self {
-            engine: Engine::connect().await?,
-            slots: slots.collect(),
+            engine,
+            places: places.collect(),
             recipe,
             order,
             standing: Mutex::default(),
             observer: observer.clone(),
-            merged: tokio::sync::Mutex::default(),
+            merged: Mutex::default(),
             cpu: CpuLedger::default(),
             logs: wanted.logs.clone(),
-            run: wanted.run.clone(),
         })
     }
 
-    fn slot(&self, node: &str) -> Result<&Slot> {
-        self.slots.get(node).ok_or_else(|| ControlError::Unknown(node.to_owned()))
+    fn place(&self, node: &str) -> Result<&Place> {
+        self.places.get(node).ok_or_else(|| ControlError::Unknown(node.to_owned()))
     }
 
     /// The nodes of one kind, in the order of their starts.
-    fn of(&self, kind: Kind) -> impl Iterator<Item = &Slot> {
-        let slots = self.order.iter().filter_map(|name| self.slots.get(name));
-        slots.filter(move |slot| slot.unit.kind == kind)
-    }
-
-    fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a node has to be told when it starts. A balancer has no ports.
-    fn told(&self, unit: &Unit) -> Vec<Ask> {
-        if unit.kind == Kind::Balancer {
-            return Vec::new();
-        }
-        let standing = self.standing();
-        let rule = |((port, node), rule): (&(String, Option<String>), &PortRule)| {
-            let fits = node.as_ref().is_none_or(|node| *node == unit.name);
-            let own = node.is_some();
-            fits.then(|| Ask::Rule { port: port.clone(), own, rule: Some(rule.clone()) })
-        };
-        let rules = standing.rules.iter().filter_map(rule);
-        let pauses = standing.paused.iter();
-        rules
-            .chain(pauses.map(|group| Ask::Consumer { group: group.clone(), paused: true }))
-            .collect()
+    fn of(&self, kind: Kind) -> impl Iterator<Item = &Place> {
+        let places = self.order.iter().filter_map(|name| self.places.get(name));
+        places.filter(move |place| place.unit.kind == kind)
     }
 }
 

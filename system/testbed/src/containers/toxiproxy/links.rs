@@ -1,5 +1,5 @@
 //! All conditioned links of a run.
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chat_control::act::PortRule;
@@ -83,12 +83,6 @@ impl Links {
     /// Whether rules on the ports of a backend can be kept.
     pub(in crate::containers) fn conditions(&self, backend: Backend) -> bool {
         self.plan.conditions(backend)
-    }
-
-    /// Where a node dials for a backend; `None` when its links are not conditioned.
-    pub(in crate::containers) fn addr(&self, backend: Backend, node: &str) -> Option<SocketAddr> {
-        let port = self.plan.port(backend, node)?;
-        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
     /// Puts a rule on the link behind a port, of one node or of all, or takes it away. Returns when it was read back, and after a

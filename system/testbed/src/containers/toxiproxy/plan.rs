@@ -9,7 +9,7 @@ const FIRST: u16 = 51;
 /// Port of Toxiproxy's HTTP interface above the system's first one.
 const API: u16 = 50;
 /// Listeners that fit.
-pub(in crate::containers) const LISTENERS_MAX: usize = 29;
+const LISTENERS_MAX: u16 = 29;
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +44,9 @@ impl LinkPlan {
         nodes: &[String],
         conditioned: &BTreeSet<Backend>,
     ) -> Result<Self, EngineError> {
-        let wanted = nodes.len() * conditioned.len();
-        if wanted > LISTENERS_MAX {
-            return Err(EngineError::TooManyLinks { wanted, room: LISTENERS_MAX });
+        let (wanted, room) = (nodes.len() * conditioned.len(), usize::from(LISTENERS_MAX));
+        if wanted > room {
+            return Err(EngineError::TooManyLinks { wanted, room });
         }
         let pairs =
             conditioned.iter().flat_map(|backend| nodes.iter().map(move |node| (*backend, node)));
@@ -85,7 +85,7 @@ impl LinkPlan {
 
     /// Every port that a plan may take.
     pub(in crate::containers) fn range(base_port: u16) -> std::ops::Range<u16> {
-        base_port + API..base_port + API + 1 + 29
+        base_port + API..base_port + FIRST + LISTENERS_MAX
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rules on links through a real Toxiproxy in front of real backends; skipped where no engine answers, unless
 //! `CHATSTORM_CONTAINERS=1` asks for them.
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -42,6 +42,7 @@ static TURN: Mutex<()> = Mutex::const_new(());
 
 struct Bed {
     set: BackendSet,
+    plan: LinkPlan,
     links: Links,
     observer: Observer,
 }
@@ -60,7 +61,7 @@ impl Bed {
             Backend::Redis => layout.redis(&images),
             Backend::Cassandra => layout.cassandra(&images),
         }));
-        let set = BackendSet::launch(layout.clone(), plan, requests).await?;
+        let set = BackendSet::launch(layout.clone(), plan.clone(), requests).await?;
         let observer = Observer::new(Arc::new(SteadyClock::new(1_700_000_000_000)));
         for backend in backends {
             let direct = layout.route(*backend).direct;
@@ -69,11 +70,11 @@ impl Bed {
             set.ready(backend.name(), answers).await?;
         }
         let links = set.links(&observer).await?.expect("the plan has links");
-        Ok(Self { set, links, observer })
+        Ok(Self { set, plan, links, observer })
     }
 
     fn addr(&self, backend: Backend, node: &str) -> SocketAddr {
-        self.links.addr(backend, node).unwrap()
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.plan.port(backend, node).unwrap()))
     }
 
     /// Puts a rule on both ports of Redis for one node, as a fault does.

@@ -5,19 +5,20 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chat_control::inspect::{CounterReading, FoldView, GaugeReading, NodeInfo, NodeState};
+use chat_control::inspect::{CounterReading, FoldView, NodeInfo, NodeState};
 use tokio::time::Instant;
 
 use super::super::recipe::Running;
 use super::client::{ANSWER, Client};
 use crate::process::wire::{Answer, Ask};
+use crate::readings::Highs;
 use crate::unit::Unit;
 
-/// A node that did not answer is not asked again for so long, so that one that hangs makes no look of the others late twice.
+/// A node that did not answer a look is passed over by others for so long, so that one that hangs makes no look late twice.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// A node and its place.
-pub(super) struct Slot {
+pub(super) struct Place {
     pub(super) unit: Unit,
     /// Number among all nodes, from 0.
     pub(super) number: usize,
@@ -34,11 +35,14 @@ pub(super) struct Face {
     pub(super) state: NodeState,
     pub(super) epoch: u64,
     pub(super) connections: u64,
-    /// Until then it is not asked.
+    /// Until then no look asks it.
     silent: Option<Instant>,
     /// It has ended in order and waits for its last readings to be taken.
     pub(super) ended: bool,
     pub(super) counters: Grown,
+    /// Number of the reading of gauges that is in.
+    reading: u64,
+    /// Since they were taken last.
     gauges: Highs,
     /// Next event to read.
     pub(super) cursor: u64,
@@ -74,14 +78,6 @@ impl Grown {
     }
 }
 
-/// The highest values of gauges since they were taken last.
-#[derive(Debug, Default)]
-struct Highs {
-    /// Number of the reading that is in.
-    reading: u64,
-    highs: BTreeMap<String, (u64, u64)>,
-}
-
 /// CPU time over all incarnations, nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Used {
@@ -100,7 +96,7 @@ impl Used {
     }
 }
 
-impl Slot {
+impl Place {
     pub(super) fn new(unit: Unit, number: usize, container: String, door: SocketAddr) -> Self {
         Self {
             unit,
@@ -115,6 +111,7 @@ impl Slot {
                 silent: None,
                 ended: false,
                 counters: Grown::default(),
+                reading: 0,
                 gauges: Highs::default(),
                 cursor: 0,
                 folds: Vec::new(),
@@ -151,23 +148,41 @@ impl Slot {
         let mut face = self.face();
         face.counters.over();
         face.cpu.over();
-        face.gauges.reading = 0;
-        (face.cursor, face.ended, face.silent) = (0, false, None);
+        (face.reading, face.cursor, face.ended, face.silent) = (0, 0, false, None);
     }
 
-    /// Asks through the door, whatever state the node is in.
+    /// Asks for a look, whatever state the node is in; one that hung just now is passed over.
     pub(super) async fn ask(&self, ask: &Ask) -> io::Result<Answer> {
         if self.face().silent.is_some_and(|until| Instant::now() < until) {
             return Err(io::Error::from(io::ErrorKind::TimedOut));
         }
+        self.put(ask).await
+    }
+
+    /// Says what has to be heard, also to a node that hung just now, and once more when there is no answer: within two limits of an
+    /// answer. So what is said has to mean the same when it is heard twice.
+    pub(super) async fn tell(&self, ask: &Ask) -> io::Result<()> {
+        let answer = match self.put(ask).await {
+            Ok(answer) => answer,
+            Err(_) => self.put(ask).await?,
+        };
+        match answer {
+            Answer::Done => Ok(()),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// Puts a question through the door.
+    async fn put(&self, ask: &Ask) -> io::Result<Answer> {
         let asked = async { self.client.lock().await.ask(ask).await };
-        // Another look may wait for an answer just now: its wait is part of this one's.
+        // Another one may wait for its answer just now: that wait is part of this one's.
         let reply = tokio::time::timeout(ANSWER, asked)
             .await
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
         let mut face = self.face();
         match reply {
             Ok(reply) => {
+                face.silent = None;
                 face.ended |= reply.ended;
                 Ok(reply.answer)
             }
@@ -204,27 +219,21 @@ impl Slot {
     }
 
     pub(super) async fn read_gauges(&self) -> io::Result<()> {
-        let confirmed = self.face().gauges.reading;
+        let confirmed = self.face().reading;
         match self.ask(&Ask::Gauges { confirmed }).await? {
             Answer::Gauges { reading, gauges } => {
-                let known = &mut self.face().gauges;
-                known.reading = reading;
-                for GaugeReading { name, value, limit } in gauges {
-                    let high = known.highs.entry(name).or_insert((0, limit));
-                    high.0 = high.0.max(value);
-                }
+                let mut face = self.face();
+                face.reading = reading;
+                face.gauges.add(gauges);
                 Ok(())
             }
             other => Err(odd(&other)),
         }
     }
 
-    /// Adds the highest values since the last call to those of other nodes.
-    pub(super) fn take_gauges(&self, all: &mut BTreeMap<String, (u64, u64)>) {
-        for (name, (value, limit)) in std::mem::take(&mut self.face().gauges.highs) {
-            let high = all.entry(name).or_insert((0, limit));
-            high.0 = high.0.max(value);
-        }
+    /// The highest values since the last call.
+    pub(super) fn take_gauges(&self) -> Highs {
+        std::mem::take(&mut self.face().gauges)
     }
 
     pub(super) async fn read_folds(&self) -> io::Result<()> {
@@ -253,6 +262,7 @@ pub(super) fn readings(sum: BTreeMap<String, u64>) -> Vec<CounterReading> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted::{Door, Say};
     use super::*;
 
     fn counters(value: u64) -> BTreeMap<String, u64> {
@@ -283,5 +293,42 @@ mod tests {
         used.over();
         used.now = 10;
         assert_eq!(used.total(), 60);
+    }
+
+    fn told() -> Ask {
+        Ask::Consumer { group: "receipts".to_owned(), paused: true }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_hung_at_a_look_is_told_all_the_same() {
+        let door = Door::open(|_| Say::Answer(Answer::Done)).await;
+        let place = door.place("gateway-1");
+        place.face().silent = Some(Instant::now() + SILENCE);
+        assert!(place.ask(&Ask::Folds).await.is_err(), "looks pass it over");
+        place.tell(&told()).await.unwrap();
+        assert_eq!(door.heard(), [told()]);
+    }
+
+    #[tokio::test]
+    async fn what_has_to_be_heard_is_said_once_more_and_not_for_ever() {
+        let mut times = 0;
+        let door = Door::open(move |_| {
+            times += 1;
+            if times == 2 { Say::Answer(Answer::Done) } else { Say::Close }
+        })
+        .await;
+        let place = door.place("gateway-1");
+        place.tell(&told()).await.unwrap();
+        assert_eq!(door.heard().len(), 2);
+        assert!(place.tell(&told()).await.is_err());
+        assert_eq!(door.heard().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_an_answer_and_not_asked_for_again() {
+        let door = Door::open(|_| Say::Answer(Answer::Refused("no such port".to_owned()))).await;
+        let told = door.place("gateway-1").tell(&told()).await;
+        assert_eq!(told.unwrap_err().to_string(), "no such port");
+        assert_eq!(door.heard().len(), 1);
     }
 }
