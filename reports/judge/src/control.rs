@@ -213,12 +213,13 @@ mod tests {
     }
 
     #[test]
+    /// Percentages are of the control run, whose figure is the larger one here: 42 % above is three tenths below.
     fn real_backends_may_differ_by_three_tenths_and_not_by_more() {
         for (substrate, percent, agrees) in [
             ("embedded", 105, true),
-            ("embedded", 115, false),
-            ("containers", 125, true),
-            ("containers", 140, false),
+            ("embedded", 142, false),
+            ("containers", 142, true),
+            ("containers", 160, false),
         ] {
             let mut kit = Kit::with_recovery();
             kit.record.manifest.substrate = substrate.to_owned();
