@@ -26,9 +26,6 @@ const RETENTION_BYTES: &str = "2147483648";
 const LEADERS: Duration = Duration::from_secs(15);
 /// How often the brokers are asked meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
-/// What was last seen of a partition or group stands for it this long while nobody answers for it: the brokers of an experiment are all
-/// gone for tens of seconds. After that a look fails.
-const UNHEARD: Duration = Duration::from_mins(1);
 /// Looks at the end of a partition that are remembered; the oldest are forgotten first.
 const LOOKS_MAX: usize = 4_096;
 /// Every group of the system with the topic it reads.
@@ -68,16 +65,17 @@ struct Heard<T> {
 }
 
 impl<T: Clone> Heard<T> {
-    /// An answer, or without one what was last heard. Nobody can commit or append where nobody answers, so it is still so, or was a moment
-    /// ago.
+    /// An answer, or without one what was last heard, if that is not older than `unheard`. Nobody can commit or append where nobody answers,
+    /// so it is still so, or was a moment ago.
     fn or_last(
         answer: Result<T, PortError>,
         now: Instant,
         last: Option<&Self>,
+        unheard: Duration,
     ) -> Result<Self, PortError> {
         match (answer, last) {
             (Ok(what), _) => Ok(Self { at: now, what }),
-            (Err(_), Some(last)) if now.saturating_duration_since(last.at) < UNHEARD => {
+            (Err(_), Some(last)) if now.saturating_duration_since(last.at) < unheard => {
                 Ok(last.clone())
             }
             (Err(error), _) => Err(error),
@@ -232,14 +230,14 @@ impl KafkaAdmin {
         Ok(seen.brokers.iter().map(info).collect())
     }
 
-    /// The brokers as nobody knows them while none answers: all that were ever seen, without leadership and with no replica in sync.
-    /// Whether they are up somebody else has to know.
+    /// The brokers while none answers: all that were ever seen, without leadership and with no replica in sync. Each counts as up, for who
+    /// knows better to correct: silence alone proves no death.
     #[must_use]
     pub fn silent(&self) -> Vec<BrokerInfo> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let info = |id: &u32| BrokerInfo {
             id: *id,
-            up: false,
+            up: true,
             leads: Vec::new(),
             in_sync: 0,
             replicas: seen.replicas.get(id).copied().unwrap_or(0),
@@ -252,9 +250,9 @@ impl KafkaAdmin {
 
     /// How far the groups of the system are behind, partition by partition. Nothing is read for it: the age of the oldest unread
     /// record is that of the last call which did not see it, so it may be too high by the time between two calls, and a record
-    /// that was there before the first call counts from then. What nobody answers for is as it was when last heard, its age too, for a
-    /// minute at most.
-    pub async fn lags(&self) -> Result<Vec<GroupLag>, PortError> {
+    /// that was there before the first call counts from then. What nobody answers for is as it was when last heard, its age too, if that
+    /// was less than `unheard` ago; with zero an answer that does not come is an error, as it has to be where no broker is known to be gone.
+    pub async fn lags(&self, unheard: Duration) -> Result<Vec<GroupLag>, PortError> {
         let inner = &self.inner;
         // Where the log ends is asked at a place that no log reaches.
         let look = |id| async move {
@@ -271,13 +269,13 @@ impl KafkaAdmin {
         let now = Instant::now();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, answer) in spans {
-            let heard = Heard::or_last(answer, now, seen.spans.get(&id))?;
+            let heard = Heard::or_last(answer, now, seen.spans.get(&id), unheard)?;
             seen.ends.entry(id).or_default().saw(heard.at, heard.what.1);
             seen.spans.insert(id, heard);
         }
         let mut lags = Vec::new();
         for (group, topic, answer) in positions {
-            let heard = Heard::or_last(answer, now, seen.positions.get(group))?;
+            let heard = Heard::or_last(answer, now, seen.positions.get(group), unheard)?;
             for (partition, position) in (0..).zip(&heard.what) {
                 let id = (topic, partition);
                 let (Some(span), Some(ends)) = (seen.spans.get(&id), seen.ends.get(&id)) else {
@@ -348,13 +346,18 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_answers_for_is_as_it_was_for_a_minute() {
-        let start = Instant::now();
+    fn what_nobody_answers_for_is_as_it_was_for_as_long_as_allowed() {
+        let (start, minute) = (Instant::now(), Duration::from_mins(1));
         let dead = || Err(PortError::Unknown("no broker answers".to_owned()));
-        let heard = Heard::or_last(Ok(7), start, None).unwrap();
-        let later = Heard::or_last(dead(), start + Duration::from_secs(59), Some(&heard)).unwrap();
+        let heard = Heard::or_last(Ok(7), start, None, Duration::ZERO).unwrap();
+        let later = start + Duration::from_secs(59);
+        let later = Heard::or_last(dead(), later, Some(&heard), minute).unwrap();
         assert_eq!((later.what, later.at), (7, start), "it does not get younger by being repeated");
-        assert!(Heard::or_last(dead(), start + UNHEARD, Some(&later)).is_err());
-        assert!(Heard::or_last(dead(), start, None).is_err(), "nothing was ever heard");
+        assert!(Heard::or_last(dead(), start + minute, Some(&later), minute).is_err());
+        assert!(
+            Heard::or_last(dead(), start, Some(&heard), Duration::ZERO).is_err(),
+            "not allowed"
+        );
+        assert!(Heard::or_last(dead(), start, None, minute).is_err(), "nothing was ever heard");
     }
 }

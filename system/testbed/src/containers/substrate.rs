@@ -61,7 +61,7 @@ impl Substrate for Containers {
         let mut brokers = match self.doors.kafka.brokers().await {
             Ok(brokers) => brokers,
             // Without the majority nobody tells about anybody.
-            Err(_) if self.down.were() => self.doors.kafka.silent(),
+            Err(_) if !self.down.unheard().is_zero() => self.doors.kafka.silent(),
             Err(error) => return Err(error),
         };
         for broker in &mut brokers {
@@ -104,7 +104,7 @@ impl Substrate for Containers {
     }
 
     async fn lags(&self) -> Result<Vec<GroupLag>, PortError> {
-        self.doors.kafka.lags().await
+        self.doors.kafka.lags(self.down.unheard()).await
     }
 
     async fn routes_since(&self, cursor: u64) -> Result<(Vec<RouteChange>, u64), PortError> {
