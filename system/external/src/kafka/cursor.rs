@@ -10,6 +10,7 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::Offset;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -135,16 +136,34 @@ impl Cursor {
 
     /// Asks a broker where the log begins and ends. Blocks for its answer, up to `limit`.
     pub(super) fn ask(&self, limit: Duration, ends: &Ends) -> Result<(), PortError> {
-        let answer = self.questions.fetch_watermarks(&self.topic, self.number, limit);
-        let (start, high) = answer.map_err(|error| match error.rdkafka_error_code() {
-            Some(
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition,
-            ) => refused("there is no such partition", &error),
-            _ => unknown("no answer where the log ends", &error),
-        })?;
+        let until = Instant::now() + limit;
+        let left = || until.saturating_duration_since(Instant::now());
+        let mut answer = self.questions.fetch_watermarks(&self.topic, self.number, limit);
+        if answer.as_ref().is_err_and(says_there_is_none) {
+            // The library says so of a partition without leader too, and from memory: nobody asks the brokers again for a
+            // quarter of an hour (`topic.metadata.refresh.interval.ms` times three) but by this.
+            self.find_leader(left())?;
+            answer = self.questions.fetch_watermarks(&self.topic, self.number, left());
+        }
+        let (start, high) =
+            answer.map_err(|error| unknown("no answer where the log ends", &error))?;
         let offset = |raw| u64::try_from(raw).unwrap_or(0);
         ends.told(self.partition, offset(start), offset(high));
         Ok(())
+    }
+
+    /// Has the library hear from a broker who leads the partition. Refused when there is no such partition.
+    fn find_leader(&self, limit: Duration) -> Result<(), PortError> {
+        let metadata = self.questions.fetch_metadata(Some(&self.topic), limit);
+        let metadata = metadata.map_err(|error| unknown("no answer who leads", &error))?;
+        let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+        match partitions.into_iter().find(|found| found.id() == self.number) {
+            Some(found) if found.leader() < 0 => {
+                Err(PortError::Unknown("the partition has no leader".to_owned()))
+            }
+            Some(_) => Ok(()),
+            None => Err(PortError::Refused("there is no such partition".to_owned())),
+        }
     }
 
     /// The next records, `max_bytes` of values but one record at least. Waits for the first one until `wait`; until `limit`, if it
@@ -227,6 +246,14 @@ fn record(message: &BorrowedMessage<'_>) -> Option<Record> {
     let log_ms = message.timestamp().to_millis().and_then(|ms| u64::try_from(ms).ok())?;
     let value = Bytes::copy_from_slice(message.payload().unwrap_or_default());
     Some(Record { offset, log_ms, value })
+}
+
+/// Whether an answer denies that there is such a partition.
+fn says_there_is_none(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition)
+    )
 }
 
 /// Whether the library stops fetching after this error: the place is not in the log any more.

@@ -291,3 +291,46 @@ impl Drop for Taken {
         self.readers.returned.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chat_ports::log::Topic;
+    use chat_protocol::limits::Timers;
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    const P0: Partition = (Topic::Receipts, 0);
+
+    #[tokio::test]
+    async fn partition_that_was_without_leader_is_read_as_soon_as_it_has_one() {
+        let brokers = MockCluster::new(1).unwrap();
+        let mut config = KafkaConfig::new(brokers.bootstrap_servers(), "", 1, &Timers::short());
+        config.call = Duration::from_secs(1);
+        let topic = config.topic(P0.0);
+        brokers.create_topic(&topic, 1, 1).unwrap();
+        brokers.partition_leader(&topic, 0, None).unwrap();
+        let (keeper, blocking) = (Keeper::start().unwrap(), Blocking::new(1));
+        let questions = consumer(&config, &keeper).unwrap();
+        let readers = Readers::new(&config, &keeper, &Ends::new(&config), &blocking, &questions);
+
+        let headless = readers.fetch(P0, 0, 1, Duration::ZERO).await;
+        assert!(matches!(headless, Err(PortError::Unknown(_))), "{headless:?}");
+
+        brokers.partition_leader(&topic, 0, Some(1)).unwrap();
+        let page = readers.fetch(P0, 0, 1, Duration::ZERO).await.unwrap();
+        assert_eq!(page.records, []);
+    }
+
+    #[tokio::test]
+    async fn partition_that_the_brokers_do_not_have_is_refused() {
+        let brokers = MockCluster::new(1).unwrap();
+        let config = KafkaConfig::new(brokers.bootstrap_servers(), "", 2, &Timers::short());
+        brokers.create_topic(&config.topic(P0.0), 1, 1).unwrap();
+        let (keeper, blocking) = (Keeper::start().unwrap(), Blocking::new(1));
+        let questions = consumer(&config, &keeper).unwrap();
+        let readers = Readers::new(&config, &keeper, &Ends::new(&config), &blocking, &questions);
+        let absent = readers.fetch((Topic::Receipts, 1), 0, 1, Duration::ZERO).await;
+        assert!(matches!(absent, Err(PortError::Refused(_))), "{absent:?}");
+    }
+}
