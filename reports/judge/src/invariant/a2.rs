@@ -115,6 +115,11 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
         finding.unless_convicted(Reason::NoControl);
         return finding;
     };
+    if case.record.facts.steady_did_not_hold() {
+        // Nothing was injected, so there is nothing to recover from.
+        finding.unless_convicted(Reason::SteadyNotEstablished);
+        return finding;
+    }
     if let Err(why) = agrees(case) {
         finding.basis.push(why);
         finding.unless_convicted(Reason::ControlMismatch);
@@ -159,8 +164,11 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use storm_record::facts::Mark;
+
     use crate::finding::Outcome;
     use crate::kit::{Kit, judged};
+    use crate::verdict::Reason;
 
     #[test]
     fn a_system_that_stays_slow_is_convicted() {
@@ -170,6 +178,16 @@ mod tests {
             slice.due.iter_mut().for_each(|(_, second)| second.on_time = second.due / 2);
         }
         judged(&kit).only_fails("A2");
+    }
+
+    #[test]
+    fn a_run_whose_steady_state_did_not_hold_had_nothing_to_recover_from() {
+        let mut kit = Kit::with_recovery();
+        kit.record.facts.marks.push(Mark::Steady { held: false, at_ns: 1 });
+        for slice in kit.record.slices.iter_mut().filter(|slice| slice.from_ns >= 6_000_000_000) {
+            slice.due.iter_mut().for_each(|(_, second)| second.on_time = second.due / 2);
+        }
+        judged(&kit).is_unsettled_by("A2", Reason::SteadyNotEstablished);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Z2: every fault and healing is witnessed.
-use storm_record::facts::{FaultKind, FaultLog, Mark, SystemWhat};
+use storm_record::facts::{FaultKind, FaultLog, SystemWhat};
 use storm_record::ledger::row::ClosedBy;
 
 use crate::case::Case;
@@ -53,7 +53,7 @@ pub(crate) fn detected_ns(case: &Case<'_>, log: &FaultLog) -> Option<u64> {
 
 pub(super) fn check(case: &Case<'_>, mut finding: Finding) -> Finding {
     let facts = &case.record.facts;
-    let not_held = facts.marks.iter().any(|mark| matches!(mark, Mark::Steady { held: false, .. }));
+    let not_held = facts.steady_did_not_hold();
     for step in &case.record.promises.steps {
         let injected =
             facts.faults.iter().any(|log| log.step == step.id && log.injected_ns.is_some());

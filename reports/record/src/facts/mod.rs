@@ -237,6 +237,11 @@ impl Facts {
         self.faults.iter().filter(move |log| log.active_at(at_ns))
     }
 
+    /// Whether the steady state was judged before the method and did not hold, so that nothing was injected.
+    pub fn steady_did_not_hold(&self) -> bool {
+        self.marks.iter().any(|mark| matches!(mark, Mark::Steady { held: false, .. }))
+    }
+
     /// When everything was healed.
     pub fn all_healed_ns(&self) -> Option<u64> {
         self.marks.iter().find_map(|mark| match mark {
