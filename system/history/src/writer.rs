@@ -3,6 +3,7 @@
 //! It starts from the sequencer's newest snapshot at or below its own position and folds silently up to there, so history and
 //! delivery cannot differ in a number. Rows are equal upserts, so a replay changes nothing.
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat_ports::PortError;
 use chat_ports::consumer::{
@@ -16,7 +17,7 @@ use chat_protocol::fold::{Fold, Input, Verdict};
 use chat_protocol::node::LogSend;
 use chat_protocol::{Cid, ConvId, DeviceId};
 use prost::Message as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::Deps;
@@ -25,6 +26,9 @@ use crate::Deps;
 pub(crate) const WRITE_ROWS: usize = 500;
 /// Rows of one write after it failed again and again.
 const WRITE_ROWS_MIN: usize = 25;
+/// Writes of a partition begin at least this far apart while they are smaller than [`WRITE_ROWS`]: a store pays for a request what
+/// it pays for a dozen rows, and nobody waits for these.
+const GATHER: Duration = Duration::from_millis(100);
 /// Declared limit of the gauge `history.lag_ms`.
 const LAG_MS_MAX: u64 = 60_000;
 
@@ -107,7 +111,13 @@ impl Writer {
                 .fetch(partition, self.next, FETCH_BYTES, FETCH_WAIT.min(self.deps.timers.commit))
                 .await
             {
-                Ok(page) => self.take(&page.records).await,
+                Ok(page) => {
+                    let begun = Instant::now();
+                    self.take(&page.records).await;
+                    if (1..WRITE_ROWS).contains(&page.records.len()) {
+                        sleep_until(begun + GATHER).await;
+                    }
+                }
                 Err(error) => {
                     if truncated(&*log, partition, self.next).await {
                         let next = self.next;
