@@ -67,6 +67,8 @@ pub enum Origin {
     Hole,
     /// From history, because the server announced a loss: `new`, `gap` or `reset lost`.
     Sync,
+    /// From history, because the device had no cursor: what its queue should have held may be gone without anybody knowing.
+    First,
 }
 
 /// A message that the app shows.

@@ -123,11 +123,13 @@ impl Inbox {
         self.ack_due_ns.min(self.hole_due_ns)
     }
 
-    /// Conversations seen, with the position behind which everything may be missing.
+    /// Conversations seen, with the position behind which everything may be missing: all of it, where the first message seen was not the
+    /// first.
     pub fn conversations(&self) -> impl Iterator<Item = (ConvId, u64)> + '_ {
         self.seen.iter().map(|(conv, seen)| {
             let lowest = self.missing.range((*conv, 0)..=(*conv, u64::MAX)).next();
-            (*conv, lowest.map_or(seen.top, |(_, cseq)| cseq - 1))
+            let after = lowest.map_or(seen.top, |(_, cseq)| cseq - 1);
+            (*conv, if seen.first > 1 { 0 } else { after })
         })
     }
 

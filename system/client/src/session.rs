@@ -185,7 +185,9 @@ impl Session {
             now,
         );
         if lost {
-            self.start_sync(now);
+            self.start_sync_after_loss(now);
+        } else if offered.is_none() {
+            self.start_first_sync(now);
         }
         true
     }
@@ -235,7 +237,7 @@ impl Session {
                 self.inbox.renumber(reset.epoch, reset.next_dseq);
                 app.renumbered(who, reset.lost, now);
                 if reset.lost {
-                    self.start_sync(now);
+                    self.start_sync_after_loss(now);
                 }
             }
             ServerFrame::Drain(drain) => {

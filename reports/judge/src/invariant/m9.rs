@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chat_protocol::ConvId;
-use storm_record::facts::SystemWhat;
+use storm_record::facts::{Facts, SystemWhat};
 use storm_record::ledger::Outcome as Sent;
 use storm_record::ledger::number::Device;
 use storm_record::ledger::row::{ResumeOutcome, Row};
@@ -30,6 +30,8 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
     let brought: BTreeSet<_> = ledger.rows.iter().filter_map(brought).collect();
     // Some of what came late may have found no room for the row that says so. Which ones is not known, only how many.
     let mut untold = counts.brought.saturating_sub(brought.len() as u64);
+    let emptied = emptied(facts);
+    let mut excused = 0;
     for row in &ledger.rows {
         match row {
             Row::DseqHole { device, expected, got, at_ns, .. } => finding.violation(|| {
@@ -38,6 +40,11 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
                 );
                 case.violation(what, Some(*device), Some(*at_ns))
             }),
+            Row::Backfill { device, at_ns, .. }
+                if emptied.get(device).is_some_and(|emptied_ns| emptied_ns <= at_ns) =>
+            {
+                excused += 1;
+            }
             Row::Backfill { n, device, conv, cseq, at_ns }
                 if !brought.contains(&(*device, *conv, *cseq)) =>
             {
@@ -55,7 +62,7 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
             _ => {}
         }
     }
-    let rows = counts.dseq_hole + counts.unannounced.saturating_sub(counts.brought);
+    let rows = counts.dseq_hole + counts.unannounced.saturating_sub(counts.brought + excused);
     finding.violations(
         rows.saturating_sub(finding.violations),
         "holes and unannounced back-fills beyond the rows kept",
@@ -112,6 +119,18 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
     finding.closed()
 }
 
+/// Since when the system has said that content of a device's queue was lost. A device without cursor is not told so, and finds what it
+/// lacks in history.
+fn emptied(facts: &Facts) -> BTreeMap<Device, u64> {
+    let mut since = BTreeMap::new();
+    for fact in &facts.system {
+        if let SystemWhat::FloorRaised(device) = fact.what {
+            since.entry(device).or_insert(fact.at_ns);
+        }
+    }
+    since
+}
+
 /// Which back-fill a row takes back.
 fn brought(row: &Row) -> Option<(Device, ConvId, u64)> {
     match row {
@@ -158,7 +177,7 @@ fn never_came(case: &Case<'_>, finding: &mut Finding) {
 
 #[cfg(test)]
 mod tests {
-    use storm_record::facts::QueueSeen;
+    use storm_record::facts::{QueueSeen, SystemFact, SystemWhat};
     use storm_record::ledger::Surfaced;
     use storm_record::ledger::row::{ResumeOutcome, Row};
 
@@ -180,6 +199,24 @@ mod tests {
         judged(&kit).only_fails("M9");
         kit.record.ledger.rows.push(Row::Brought { device, conv, cseq, at_ns: at_ns + 1 });
         judged(&kit).passes();
+    }
+
+    #[test]
+    fn what_a_queue_lost_with_an_event_may_come_from_history_afterwards() {
+        let fetched = |ahead_ns: u64| {
+            let mut kit = Kit::clean();
+            let n = kit.some_number();
+            let Surfaced { device, conv, cseq, at_ns, .. } = kit.surfacing(n);
+            kit.record.ledger.rows.push(Row::Backfill { n, device, conv, cseq, at_ns });
+            kit.record.facts.system.push(SystemFact {
+                at_ns: at_ns + 1 - ahead_ns,
+                node: "services-1".into(),
+                what: SystemWhat::FloorRaised(device),
+            });
+            judged(&kit)
+        };
+        fetched(1).passes();
+        fetched(0).only_fails("M9");
     }
 
     #[test]

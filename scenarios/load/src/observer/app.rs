@@ -30,6 +30,10 @@ impl App for Observer {
 
     fn conversations(&self, who: Local) -> Vec<ConvId> {
         let state = self.0.borrow();
+        // Nobody has written to anybody yet.
+        if state.totals.offered == 0 {
+            return Vec::new();
+        }
         let user = state.population.user_of(DeviceIx(who.0));
         // Whoever writes to this user is of its community.
         let near = state.population.users_of(state.population.community_of(user));

@@ -33,6 +33,7 @@ impl State {
             Origin::Relay => false,
             Origin::Hole => self.devices[index(who)].skipped,
             Origin::Sync => true,
+            Origin::First => false,
         };
         let mut fact = ledger::Surfaced {
             n: None,

@@ -15,8 +15,8 @@ use crate::inbox::Item;
 const FETCH_RETRY_SHARE: u32 = 2;
 /// A page is given up after so many times that time, a minute by the default timers; the numbers behind it then count as seen.
 const FETCH_PATIENCE: u32 = 30;
-/// A sync ends when this many passes in a row brought nothing new: history trails the relay.
-const QUIET_PASSES: u32 = 2;
+/// A device whose queue was lost begins to read within so many times that time: everybody's queue is lost at once.
+const SYNC_WINDOW: u32 = 5;
 /// A sync ends after so many passes at the latest.
 const PASSES_MAX: u32 = 30;
 
@@ -53,13 +53,19 @@ impl Fetch {
 }
 
 /// Reading all conversations after the queue was lost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sync {
+    origin: Origin,
     running: bool,
     passes: u32,
-    quiet: u32,
     news: bool,
     next_ns: u64,
+}
+
+impl Default for Sync {
+    fn default() -> Self {
+        Self { origin: Origin::Sync, running: false, passes: 0, news: false, next_ns: 0 }
+    }
 }
 
 impl Session {
@@ -111,7 +117,7 @@ impl Session {
             }
         }
         if rows >= Fetch::LIMIT as usize
-            && (fetch.origin == Origin::Sync || fetch.after < self.inbox.top(fetch.conv))
+            && (fetch.origin != Origin::Hole || fetch.after < self.inbox.top(fetch.conv))
         {
             fetch.min_cseq = None;
             fetch.give_up_ns = now + patience_ns(&self.shared.timers);
@@ -123,22 +129,36 @@ impl Session {
         nanos(self.shared.timers.hole_wait / FETCH_RETRY_SHARE)
     }
 
-    /// Reads every conversation again, a pass after the other.
-    pub(super) fn start_sync(&mut self, now: u64) {
-        self.fetches.retain(|fetch| fetch.origin != Origin::Sync);
-        self.sync = Sync { running: true, next_ns: now, ..Sync::default() };
+    /// Reads every conversation from an instant on, a pass after the other until one brings nothing new.
+    fn start_sync(&mut self, origin: Origin, from: u64) {
+        self.fetches.retain(|fetch| fetch.origin == Origin::Hole);
+        self.sync = Sync { origin, running: true, next_ns: from, ..Sync::default() };
+    }
+
+    /// The first sync of a device.
+    pub(super) fn start_first_sync(&mut self, now: u64) {
+        self.start_sync(Origin::First, now);
+    }
+
+    /// A sync after a loss, which probably all devices have: not all at once, and not before the sequencers have gone back, since what
+    /// they do not bring again is in history from then on.
+    pub(super) fn start_sync_after_loss(&mut self, now: u64) {
+        let window_ns = nanos(self.shared.timers.hole_wait * SYNC_WINDOW);
+        let from = now + self.retry_ns() + self.dice.up_to(window_ns);
+        self.start_sync(Origin::Sync, from);
     }
 
     pub(super) fn next_pass(&mut self, now: u64) {
         let retry_ns = self.retry_ns();
         let sync = &mut self.sync;
-        sync.quiet = if sync.news || sync.passes == 0 { 0 } else { sync.quiet + 1 };
-        if sync.quiet >= QUIET_PASSES || sync.passes >= PASSES_MAX {
+        let quiet = sync.passes > 0 && !sync.news;
+        if quiet || sync.passes >= PASSES_MAX {
             sync.running = false;
             self.shared.app.synced(self.profile.who, now);
             return;
         }
         sync.news = false;
+        let origin = sync.origin;
         sync.passes += 1;
         sync.next_ns = now + retry_ns;
         let give_up_ns = now + patience_ns(&self.shared.timers);
@@ -146,11 +166,16 @@ impl Session {
         for conv in self.shared.app.conversations(self.profile.who) {
             convs.entry(conv).or_insert(0);
         }
+        if convs.is_empty() {
+            self.sync.running = false;
+            self.shared.app.synced(self.profile.who, now);
+            return;
+        }
         self.fetches.extend(convs.into_iter().map(|(conv, after)| Fetch {
             conv,
             after,
             min_cseq: None,
-            origin: Origin::Sync,
+            origin,
             give_up_ns,
             not_before_ns: 0,
         }));
