@@ -34,7 +34,7 @@ fn range(source: &str, prev: u64, last: u64, items: &[(DeviceId, &str)]) -> Sour
         .iter()
         .map(|(device, text)| (*device, Bytes::copy_from_slice(text.as_bytes())))
         .collect();
-    SourceRange { source: source.into(), prev, last, items }
+    SourceRange { source: source.into(), prev, last, incarnation: 0, items }
 }
 
 async fn bring(port: &Port, slot: u32, sources: Vec<SourceRange>) -> Vec<SourceOutcome> {
@@ -160,7 +160,7 @@ async fn payloads_are_any_bytes_and_ids_any_number(port: Port) {
     let payloads = [Bytes::new(), (0..=255).collect(), Bytes::from_static(b"\r\n$3\r\n")];
     let items = payloads.iter().map(|payload| (device, payload.clone())).collect();
     let most = u64::MAX - 1;
-    let source = SourceRange { source: "m0".into(), prev: 0, last: most, items };
+    let source = SourceRange { source: "m0".into(), prev: 0, last: most, incarnation: 0, items };
     let stored = bring(&port, 3, vec![source]).await;
     assert!(matches!(&stored[0], SourceOutcome::Applied(stored) if stored.len() == 3));
     let read: Vec<Bytes> =

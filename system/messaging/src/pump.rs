@@ -2,6 +2,9 @@
 //!
 //! A partition starts at the smallest of its committed position and its watermarks in the slots, and starts again when a slot
 //! forgot something. A handler sees every record from there on, so effects repeat at most, and slots refuse the repeats.
+//!
+//! A store that was wiped has no watermarks: there a partition starts at its committed position, and what lies before is for
+//! devices to read from history. A position of messages is therefore committed only when history has written that far.
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -44,6 +47,17 @@ pub(crate) struct PumpDeps {
     pub(crate) observer: Observer,
     pub(crate) peers: Peers<EnqueueStream>,
     pub(crate) desk: Desk,
+}
+
+impl PumpDeps {
+    /// Up to where history has what the partition brings; everything of what it never gets. `None` when the log does not say.
+    async fn in_history(&self, partition: u32) -> Option<u64> {
+        if self.topic != Topic::Messages {
+            return Some(u64::MAX);
+        }
+        let positions = self.log.committed(HISTORY_WRITER, self.topic, &[partition]).await.ok()?;
+        Some(positions.first().copied().flatten().unwrap_or(0))
+    }
 }
 
 /// Makes the record handlers of a topic.
@@ -99,12 +113,19 @@ pub(crate) fn runner<F: Factory>(
     move |owned| Box::pin(keep(Arc::clone(&deps), Arc::clone(&factory), owned, shutdown.clone()))
 }
 
+/// What a slot that lists no watermark has, as it said itself in this incarnation of the store.
+#[derive(Clone, Copy, Default)]
+struct Hints {
+    incarnation: u64,
+    up_to: [Option<u64>; SLOTS as usize],
+}
+
 /// Why a partition's loop ended.
 enum Ended {
     /// Taken away, or the node stops.
     Lost,
-    /// To be started again; a slot that lists no watermark has everything up to the one given.
-    Again([Option<u64>; SLOTS as usize]),
+    /// To be started again.
+    Again(Hints),
     /// Cannot go on.
     Stopped(String),
 }
@@ -115,7 +136,7 @@ async fn keep<F: Factory>(
     owned: Owned,
     shutdown: CancellationToken,
 ) {
-    let mut hints = [None; SLOTS as usize];
+    let mut hints = Hints::default();
     loop {
         let started = tokio::select! {
             () = owned.lost.cancelled() => break,
@@ -203,7 +224,7 @@ impl<H: Handler> Pump<H> {
         deps: &Arc<PumpDeps>,
         factory: &F,
         partition: u32,
-        hints: [Option<u64>; SLOTS as usize],
+        hints: Hints,
     ) -> Result<Self, PortError> {
         let source = factory.source(partition);
         // The place is opened first, so that a reset behind the reading of the incarnation is not missed.
@@ -211,7 +232,9 @@ impl<H: Handler> Pump<H> {
         let incarnation = deps.queue.incarnation().await?;
         let committed = deps.log.committed(deps.group, deps.topic, &[partition]).await?;
         let committed = committed.first().copied().flatten().unwrap_or(0);
-        let mut watermarks: [u64; SLOTS as usize] = hints.map(|hint| hint.unwrap_or(committed));
+        let hints = if hints.incarnation == incarnation { hints } else { Hints::default() };
+        let mut watermarks: [u64; SLOTS as usize] =
+            hints.up_to.map(|hint| hint.unwrap_or(committed));
         for (name, slot, watermark) in deps.queue.watermarks().await? {
             if *name == *source
                 && let Some(known) =
@@ -254,7 +277,7 @@ impl<H: Handler> Pump<H> {
         let mut resting: Option<Instant> = None;
         loop {
             if self.missed.load(Relaxed) {
-                return Ended::Again([None; SLOTS as usize]);
+                return Ended::Again(Hints::default());
             }
             self.offer();
             if fetching.is_none() && resting.is_none() && self.slots.bytes() < FETCH_BELOW {
@@ -352,7 +375,7 @@ impl<H: Handler> Pump<H> {
                     None => self.deps.peers.owner(u64::from(slot)),
                 };
                 let taken = peer.and_then(|(node, stream)| {
-                    let batch = self.slots.batch(slot, &self.source)?;
+                    let batch = self.slots.batch(slot, &self.source, self.incarnation)?;
                     stream.offer(batch).ok().map(|()| node)
                 });
                 match taken {
@@ -369,7 +392,7 @@ impl<H: Handler> Pump<H> {
             Arrival::Reset(incarnation) => {
                 if incarnation != self.incarnation {
                     self.counters.gap_rewind.add(1);
-                    return Some(Ended::Again([None; SLOTS as usize]));
+                    return Some(Ended::Again(Hints::default()));
                 }
             }
             Arrival::Answer { node, slot, outcome, watermark } => {
@@ -382,9 +405,9 @@ impl<H: Handler> Pump<H> {
                     }
                     Change::Forgot(watermark) => {
                         self.counters.gap_rewind.add(1);
-                        let mut hints = [None; SLOTS as usize];
+                        let mut hints = Hints { incarnation: self.incarnation, ..Hints::default() };
                         if let Some(hint) =
-                            usize::try_from(slot).ok().and_then(|slot| hints.get_mut(slot))
+                            usize::try_from(slot).ok().and_then(|slot| hints.up_to.get_mut(slot))
                         {
                             *hint = Some(watermark);
                         }
@@ -406,10 +429,15 @@ impl<H: Handler> Pump<H> {
             return None;
         }
         let (deps, generation) = (Arc::clone(&self.deps), generation.get());
-        let positions = [(self.partition, confirmed)];
+        let (partition, before) = (self.partition, self.committed);
         Some(Box::pin(async move {
+            let position = confirmed.min(deps.in_history(partition).await?);
+            if position <= before {
+                return Some(before);
+            }
+            let positions = [(partition, position)];
             let answer = deps.log.commit(deps.group, deps.topic, generation, &positions).await;
-            answer.is_ok().then_some(confirmed)
+            answer.is_ok().then_some(position)
         }))
     }
 

@@ -151,8 +151,8 @@ impl Slots {
         slot.next < slot.offers.len()
     }
 
-    /// The batch of a slot that is ready.
-    pub(crate) fn batch(&self, slot: u32, source: &str) -> Option<EnqueueBatch> {
+    /// The batch of a slot that is ready, for a store of this incarnation.
+    pub(crate) fn batch(&self, slot: u32, source: &str, incarnation: u64) -> Option<EnqueueBatch> {
         let number = slot;
         let slot = &self.by_number[slot as usize];
         let offer = slot.offers.get(slot.next)?;
@@ -163,6 +163,7 @@ impl Slots {
             prev: offer.prev,
             last: offer.last,
             items,
+            incarnation,
         })
     }
 
@@ -326,7 +327,7 @@ mod tests {
     fn go(slots: &mut Slots, slot: u32, to: &str) -> Vec<(u64, u64, Vec<u64>)> {
         let mut gone = Vec::new();
         while slots.ready(slot, Instant::now()) {
-            let batch = slots.batch(slot, "m0").unwrap();
+            let batch = slots.batch(slot, "m0", 1).unwrap();
             gone.push((
                 batch.prev,
                 batch.last,
@@ -396,7 +397,7 @@ mod tests {
         answer(&mut slots, "a", EnqueueOutcome::Gap, 0);
         let later = Instant::now() + RETRY;
         assert!(slots.ready(0, later));
-        let batch = slots.batch(0, "m0").unwrap();
+        let batch = slots.batch(0, "m0", 1).unwrap();
         assert_eq!((batch.prev, batch.last), (0, 64));
     }
 

@@ -5,7 +5,8 @@
 //! in one atomic step, so replays are skipped and gaps are refused.
 //!
 //! A store that restarted may lack its newest writes, but queues and watermarks agree: whoever goes on from the watermarks brings
-//! exactly what is missing, under a newer queue epoch. A store that was wiped has no watermarks, and its queues have a newer floor.
+//! exactly what is missing, under a newer queue epoch. A store that was wiped has no watermarks, and its queues have a newer floor:
+//! a source that begins after the wipe says where, since what lies before is gone from every queue.
 use async_trait::async_trait;
 use bytes::Bytes;
 use chat_protocol::DeviceId;
@@ -31,6 +32,9 @@ pub struct SourceRange {
     pub prev: u64,
     /// Position up to which the slot has it afterwards.
     pub last: u64,
+    /// Incarnation of the store when the caller began. Where it is the one that the store began empty with, a slot that knows
+    /// nothing of the source begins at `prev`; anywhere else such a slot has watermark 0.
+    pub incarnation: u64,
     /// What devices are owed, in order.
     pub items: Vec<(DeviceId, Bytes)>,
 }

@@ -228,6 +228,7 @@ impl Lane {
             source: Arc::clone(source),
             prev: waiting.batch.prev,
             last: waiting.batch.last,
+            incarnation: waiting.batch.incarnation,
             items: waiting
                 .batch
                 .items

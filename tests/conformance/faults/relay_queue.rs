@@ -18,18 +18,26 @@ super::fault_stories!(
         every_call_to_a_silent_store_ends_and_works_again,
         calls_beyond_those_that_may_wait_are_refused_at_once,
     ],
-    death: [wiped_store_is_another_incarnation_and_forgot_its_watermarks],
+    death: [
+        wiped_store_is_another_incarnation_and_forgot_its_watermarks,
+        source_that_began_after_a_wipe_says_where,
+    ],
     real only: [restarted_store_is_another_incarnation_with_what_its_watermarks_say],
 );
 
 /// One item for Ann at each position of (`prev`, `last`].
 fn range(prev: u64, last: u64) -> SourceRange {
     let item = |at: u64| (ANN, Bytes::from(format!("item {at}")));
-    SourceRange { source: "m0".into(), prev, last, items: (prev + 1..=last).map(item).collect() }
+    let items = (prev + 1..=last).map(item).collect();
+    SourceRange { source: "m0".into(), prev, last, incarnation: 0, items }
 }
 
 async fn bring(site: &Queue, prev: u64, last: u64) -> Result<SourceOutcome, PortError> {
-    let call = Enqueue { slot: 0, sources: vec![range(prev, last)] };
+    bring_range(site, range(prev, last)).await
+}
+
+async fn bring_range(site: &Queue, range: SourceRange) -> Result<SourceOutcome, PortError> {
+    let call = Enqueue { slot: 0, sources: vec![range] };
     site.port.enqueue(call).await.map(|mut outcomes| outcomes.remove(0))
 }
 
@@ -123,6 +131,22 @@ async fn wiped_store_is_another_incarnation_and_forgot_its_watermarks(site: Queu
     assert_eq!(again.items.iter().map(|i| i.dseq).collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
+async fn source_that_began_after_a_wipe_says_where(site: Queue) {
+    bring(&site, 0, 3).await.unwrap();
+    let before = site.port.incarnation().await.unwrap();
+    site.wipe().await;
+    let after = site.port.incarnation().await.unwrap();
+    // What began before the wipe does not know what is gone, so it is not believed.
+    let old = SourceRange { incarnation: before, ..range(3, 5) };
+    assert_eq!(bring_range(&site, old).await.unwrap(), SourceOutcome::Gap(0));
+    let new = |prev, last| SourceRange { incarnation: after, ..range(prev, last) };
+    assert!(matches!(bring_range(&site, new(2, 5)).await.unwrap(), SourceOutcome::Applied(_)));
+    assert_eq!(texts(&page(&site).await), items(3..=5));
+    // From then on the slot knows.
+    assert_eq!(bring_range(&site, new(6, 7)).await.unwrap(), SourceOutcome::Gap(5));
+    assert_eq!(bring_range(&site, new(2, 5)).await.unwrap(), SourceOutcome::Duplicate(5));
+}
+
 /// The newest writes may be lost with the server, but queues and watermarks always agree.
 #[cfg(feature = "containers")]
 async fn restarted_store_is_another_incarnation_with_what_its_watermarks_say(site: Queue) {
@@ -134,7 +158,11 @@ async fn restarted_store_is_another_incarnation_with_what_its_watermarks_say(sit
     site.kill().await;
     unanswered(&bring(&site, BROUGHT, BROUGHT + 1).await);
     site.revive().await;
-    assert!(site.port.incarnation().await.unwrap() > incarnation);
+    let revived = site.port.incarnation().await.unwrap();
+    assert!(revived > incarnation);
+    // It may have lost what it knew of a source, so nobody is believed.
+    let stranger = SourceRange { source: "m9".into(), incarnation: revived, ..range(2, 3) };
+    assert_eq!(bring_range(&site, stranger).await.unwrap(), SourceOutcome::Gap(0));
     let mark = site.port.watermarks().await.unwrap().first().map_or(0, |(_, _, mark)| *mark);
     assert!(mark <= BROUGHT);
     let kept = page(&site).await;

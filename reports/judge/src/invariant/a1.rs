@@ -1,11 +1,12 @@
 //! A1: no amplification.
 #![expect(clippy::cast_precision_loss, reason = "counters of a run are far below 2^52")]
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use storm_record::control::ControlWindow;
-use storm_record::facts::CounterList;
+use storm_record::facts::{CounterList, FaultKind, FaultLog};
 use storm_record::ledger::row::DelayRule;
 use storm_record::promises::ControlWanted;
+use storm_workload::Population;
 use storm_workload::plan::Window;
 
 use crate::case::Case;
@@ -28,6 +29,9 @@ const CONNECTS: f64 = 1.5;
 const CALLS_A_CONNECT: u64 = 3;
 /// Ports that a device which connects makes a gateway call.
 const CONNECTING: [&str; 2] = ["registry calls", "relay_queue calls"];
+/// Pages of history for each conversation of each device after the store of all queues was wiped: every device reads everything it may
+/// have lost, at least twice, and once more for each time that it found something.
+const PAGES_A_CONVERSATION: u64 = 4;
 /// Operations a delivery below which a port is idle and a ratio says nothing.
 const IDLE: f64 = 0.01;
 /// Windows that are compared.
@@ -53,9 +57,11 @@ fn by_port(counters: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     sums
 }
 
-/// When connections were opened.
+/// Work that a fault makes by design: when connections were opened, and what has to be read from history.
 struct Openings {
     at_ns: Vec<u64>,
+    /// Instant of a wipe, and the pages that devices may read after it.
+    reading: Option<(u64, u64)>,
     /// The node that held the connection before may have taken its route away so long before the device opened the next: it
     /// found the silence first.
     ahead_ns: u64,
@@ -66,17 +72,36 @@ impl Openings {
         let mut all: Vec<u64> =
             case.record.ledger.opened.iter().map(|opened| opened.at_ns).collect();
         all.sort_unstable();
-        Self { at_ns: all, ahead_ns: case.bounds.half_open_ns() }
+        let wiped = |log: &&FaultLog| log.kind == Some(FaultKind::RegistryWipe);
+        let wiped = case.record.facts.faults.iter().find(wiped).and_then(|log| log.injected_ns);
+        let pages = |at_ns| (at_ns, PAGES_A_CONVERSATION * conversations(case.world.people()));
+        Self { at_ns: all, reading: wiped.map(pages), ahead_ns: case.bounds.half_open_ns() }
     }
 
-    /// Calls of a port in a span that connections explain.
+    /// Calls of a port in a span that connections or a wipe explain.
     fn explain(&self, port: &str, from_ns: u64, to_ns: u64) -> u64 {
+        if port == "history calls" {
+            let read = self.reading.filter(|(wiped_ns, _)| *wiped_ns <= to_ns);
+            return read.map_or(0, |(_, pages)| pages);
+        }
         if !CONNECTING.contains(&port) {
             return 0;
         }
         let before = |at_ns: u64| self.at_ns.partition_point(|opened| *opened < at_ns) as u64;
         CALLS_A_CONNECT * (before(to_ns + self.ahead_ns) - before(from_ns))
     }
+}
+
+/// Conversations, once for each device of either side.
+fn conversations(people: &Population) -> u64 {
+    let mut pairs = BTreeSet::new();
+    for user in 0..people.users() {
+        pairs.extend(
+            people.contacts_of(user).iter().map(|other| (user.min(*other), user.max(*other))),
+        );
+    }
+    let devices = |user| people.devices_of(user).len() as u64;
+    pairs.into_iter().map(|(one, other)| devices(one) + devices(other)).sum()
 }
 
 fn a_unit(value: u64, units: u64) -> f64 {
@@ -179,7 +204,7 @@ fn beside(explained: u64) -> String {
     if explained == 0 {
         return String::new();
     }
-    format!(" beside {explained} for the connections opened")
+    format!(" beside {explained} that the fault explains")
 }
 
 /// The busiest second of a port.
@@ -254,12 +279,8 @@ fn connects(case: &Case<'_>, finding: &mut Finding) {
     finding.basis.push(format!("{mean:.2} attempts a cut connection"));
     let most = case.bound("connects_a_cut", CONNECTS);
     // Where nodes are gone or refuse by admission, the backoff's own envelope bounds attempts, not this.
-    let refused = case
-        .record
-        .facts
-        .faults
-        .iter()
-        .any(|log| log.kind.is_some_and(storm_record::facts::FaultKind::stops_node));
+    let refused =
+        case.record.facts.faults.iter().any(|log| log.kind.is_some_and(FaultKind::stops_node));
     if mean > most && !refused {
         finding.violation(|| {
             let what = format!("{mean:.2} attempts a cut connection, at most {most:.2}");
@@ -270,12 +291,14 @@ fn connects(case: &Case<'_>, finding: &mut Finding) {
 
 #[cfg(test)]
 mod tests {
+    use storm_record::facts::FaultKind;
     use storm_record::ledger::row::DelayRule;
 
     use super::Backlog;
     use crate::control::summarise;
     use crate::finding::Outcome;
     use crate::kit::{Kit, attempt, judged};
+    use crate::world::World;
 
     const S: u64 = 1_000_000_000;
     /// Calls a second that a quiet system makes.
@@ -373,6 +396,27 @@ mod tests {
         let devices = all_reconnect(&mut kit, 8 * S);
         add(&mut kit, "log.append", |at_ns| if at_ns > 8 * S { 30 * devices } else { 0 });
         judged(&kit).only_fails("A1");
+    }
+
+    #[test]
+    fn devices_whose_queues_were_wiped_may_read_history_and_no_more_than_they_need() {
+        let reading = |kind, times: u64| {
+            let mut kit = Kit::with_recovery();
+            add(&mut kit, "history.page", |at_ns| at_ns / S * QUIET);
+            kit.record.control = Some(summarise(&kit.record));
+            let world = World::read(&kit.record.plan).unwrap();
+            let all = super::conversations(world.people());
+            assert!(all > 3 * QUIET, "so many that it would be a peak");
+            let read = |at_ns| if at_ns > 8 * S { times * all } else { 0 };
+            add(&mut kit, "history.page", read);
+            kit.fault(kind, 8 * S - 1, 8 * S);
+            judged(&kit)
+        };
+        let wiped = reading(FaultKind::RegistryWipe, 4).finding("A1").outcome;
+        assert_eq!(wiped, Outcome::Pass);
+        for (kind, times) in [(FaultKind::RegistryWipe, 20), (FaultKind::PortSlow, 4)] {
+            assert_eq!(reading(kind, times).finding("A1").outcome, Outcome::Fail, "{kind:?}");
+        }
     }
 
     #[test]

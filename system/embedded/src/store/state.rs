@@ -192,8 +192,9 @@ impl Store {
 
     fn enqueue_source(&mut self, now: Now, slot: u32, range: SourceRange) -> SourceOutcome {
         let marks = self.watermarks.entry(slot).or_default();
-        // A source that the slot does not know has brought nothing yet, so its watermark is 0.
-        let mark = marks.get(&range.source).copied().unwrap_or(0);
+        // It never restarts with what it had, so every incarnation began empty.
+        let unknown = if range.incarnation == self.incarnation { range.prev } else { 0 };
+        let mark = marks.get(&range.source).copied().unwrap_or(unknown);
         if range.prev < mark {
             return SourceOutcome::Duplicate(mark);
         }

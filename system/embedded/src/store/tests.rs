@@ -28,7 +28,10 @@ fn join(store: &mut Store, ms: u64, name: &str) -> NodeKey {
 
 fn bring(prev: u64, last: u64, items: &[&str]) -> Enqueue {
     let items = items.iter().map(|text| (ANN, Bytes::copy_from_slice(text.as_bytes()))).collect();
-    Enqueue { slot: 1, sources: vec![SourceRange { source: "m0".into(), prev, last, items }] }
+    Enqueue {
+        slot: 1,
+        sources: vec![SourceRange { source: "m0".into(), prev, last, incarnation: 0, items }],
+    }
 }
 
 fn texts(store: &mut Store, after: u64) -> Vec<String> {

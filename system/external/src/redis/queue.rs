@@ -99,8 +99,9 @@ impl RelayQueue for RedisQueue {
         let mut request = on_queues(&self.door, Script::Enqueue, &[shared.keys.watermarks(slot)])
             .arg(most)
             .arg((most / CUT_PART).max(1));
-        for SourceRange { source, prev, last, items } in &sources {
-            request = request.arg(&**source).arg(*prev).arg(*last).arg(items.len());
+        for SourceRange { source, prev, last, incarnation, items } in &sources {
+            request =
+                request.arg(&**source).arg(*prev).arg(*last).arg(*incarnation).arg(items.len());
             for (device, payload) in items {
                 request = request.arg(keys::device(*device)).arg(&payload[..]);
             }

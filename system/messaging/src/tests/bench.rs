@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chat_ports::clock::{Clock as _, SteadyClock};
-use chat_ports::consumer::FoldViews;
+use chat_ports::consumer::{FoldViews, HISTORY_WRITER};
 use chat_ports::log::Topic;
 use chat_ports::observe::Observer;
 use chat_ports::registry::{NodeKey, Role};
@@ -80,8 +80,13 @@ impl Bench {
         timers.commit = Duration::from_millis(20);
         timers.log_heartbeat = Duration::from_millis(10);
         timers.receipt_coalesce = Duration::from_millis(30);
+        let log = TwinLog::new(Arc::<SteadyClock>::clone(&clock), PARTITIONS);
+        for partition in 0..PARTITIONS {
+            // History is ahead of everything, unless a story says otherwise.
+            log.set_position(HISTORY_WRITER, (Topic::Messages, partition), u64::MAX);
+        }
         Self {
-            log: TwinLog::new(Arc::<SteadyClock>::clone(&clock), PARTITIONS),
+            log,
             queue,
             blobs: TwinBlobs::new(),
             tables: TwinTables::with_users(&[
@@ -214,6 +219,7 @@ impl enqueue_server::Enqueue for Relay {
                         source: Arc::from(&*batch.source),
                         prev: batch.prev,
                         last: batch.last,
+                        incarnation: batch.incarnation,
                         items: batch
                             .items
                             .into_iter()

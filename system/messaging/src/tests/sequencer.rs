@@ -1,7 +1,7 @@
 //! The sequencer: order, fan-out, replays, snapshots.
 use std::time::Duration;
 
-use chat_ports::consumer::SEQUENCER;
+use chat_ports::consumer::{HISTORY_WRITER, SEQUENCER};
 use chat_ports::log::Topic;
 use chat_ports::observe::Event;
 use chat_ports::twins::eventually;
@@ -86,6 +86,24 @@ async fn store_that_lost_its_last_writes_gets_them_again_once() {
     bench.send(61..=70);
     bench.owes(70).await;
     assert!(bench.counter("sometimes.gap-rewind") > 0);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn wiped_store_gets_again_what_history_may_lack_and_nothing_else() {
+    let bench = Bench::new().await;
+    let place = (Topic::Messages, partition(ConvId::direct(ANN, BOB).unwrap()));
+    bench.log.set_position(HISTORY_WRITER, place, 20);
+    let node = bench.start("services-1");
+    bench.send(1..=30);
+    bench.owes(30).await;
+    eventually("the commit", || bench.log.position(SEQUENCER, place) == Some(20)).await;
+    bench.queue.wipe();
+    bench.send(31..=40);
+    let owed = || bench.owed(BOB.device(0));
+    eventually("the last message", || owed().last() == Some(&40)).await;
+    assert_eq!(owed(), (21..=40).collect::<Vec<_>>());
+    assert_eq!(bench.log.position(SEQUENCER, place), Some(20), "history has no more than that");
     node.stop().await;
 }
 

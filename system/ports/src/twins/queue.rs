@@ -37,6 +37,8 @@ struct State {
     image: QueueImage,
     routes: BTreeMap<DeviceId, Route>,
     incarnation: u64,
+    /// Incarnation that began empty.
+    born: u64,
     failures: u32,
     answers_lost: u32,
 }
@@ -73,6 +75,14 @@ impl TwinQueue {
         let mut state = self.lock();
         state.image = image;
         state.incarnation += 1;
+    }
+
+    /// Forgets everything, as a store that was wiped does.
+    pub fn wipe(&self) {
+        let mut state = self.lock();
+        state.image = QueueImage::default();
+        state.incarnation += 1;
+        state.born = state.incarnation;
     }
 
     /// Sets the route of a device.
@@ -115,7 +125,8 @@ impl RelayQueue for TwinQueue {
         let mut outcomes = Vec::with_capacity(call.sources.len());
         for range in call.sources {
             let key = (range.source, call.slot);
-            let watermark = state.image.watermarks.get(&key).copied().unwrap_or(0);
+            let unknown = if range.incarnation == state.born { range.prev } else { 0 };
+            let watermark = state.image.watermarks.get(&key).copied().unwrap_or(unknown);
             if watermark != range.prev {
                 let refused = if range.prev < watermark {
                     SourceOutcome::Duplicate

@@ -97,7 +97,9 @@ impl Peer<EnqueueStream> {
         let items: Vec<_> = payloads.iter().map(item).collect();
         let last = prev + items.len() as u64;
         let slot = slot_of(device.user());
-        self.stream.offer(EnqueueBatch { slot, source: source.into(), prev, last, items }).unwrap();
+        self.stream
+            .offer(EnqueueBatch { slot, source: source.into(), prev, last, items, incarnation: 0 })
+            .unwrap();
         let down: EnqueueDown = self.message().await;
         down.results.into_iter().next().unwrap()
     }

@@ -1,5 +1,5 @@
 -- KEYS[1]: the incarnation. KEYS[2]: watermarks of the slot. ARGV[3]: items a queue holds. ARGV[4]: items that a full queue loses
--- at once. Then for each source: name, prev, last, number of items; for each item: device, payload.
+-- at once. Then for each source: name, prev, last, incarnation that it knows, number of items; for each item: device, payload.
 -- Answers {longest queue, devices whose floor was raised, one list a source}: {'A', id, route or nil, …}, {'D', watermark} or
 -- {'G', watermark}. Watermarks are compared as text: equal ones are equal text, and of two the longer is larger.
 local most, part = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -33,30 +33,33 @@ end
 
 -- Watermarks are read in one command and written in one.
 local names, begins, marks, moved = {}, {}, {}, {}
+local born = call('HGET', KEYS[1], 'born')
 local at, given = 5, #ARGV
 while at <= given do
   names[#names + 1], begins[#begins + 1] = ARGV[at], at
-  at = at + 4 + 2 * tonumber(ARGV[at + 3])
+  at = at + 5 + 2 * tonumber(ARGV[at + 4])
 end
-for place, mark in ipairs(call('HMGET', KEYS[2], unpack(names))) do marks[names[place]] = mark or '0' end
+for place, mark in ipairs(call('HMGET', KEYS[2], unpack(names))) do marks[names[place]] = mark end
 
 for place, source in ipairs(names) do
   local begin = begins[place]
   local prev, mark = ARGV[begin + 1], marks[source]
+  -- A store that began empty with this incarnation has lost what came before, so the source says where it begins.
+  if not mark then mark = ARGV[begin + 3] == born and prev or '0' end
   if mark ~= prev then
     local behind = #prev < #mark or (#prev == #mark and prev < mark)
     answer[#answer + 1] = {behind and 'D' or 'G', mark}
   else
-    local stored, last = {'A'}, 2 * tonumber(ARGV[begin + 3])
+    local stored, last = {'A'}, 2 * tonumber(ARGV[begin + 4])
     for item = 2, last, 2 do
-      local device = ARGV[begin + item + 2]
+      local device = ARGV[begin + item + 3]
       local queue = queues .. device
       local known = call('HMGET', devices .. device, 'e', 'r')
       local epoch = known[1]
       if not epoch or epoch < oldest_name or #epoch ~= width then epoch = make_ready(device, epoch) end
       local length = call('XLEN', queue)
       if length >= most then epoch, length = cut(device, epoch) end
-      local payload = ARGV[begin + item + 3]
+      local payload = ARGV[begin + item + 4]
       local id = call('XADD', queue, 'NOMKSTREAM', epoch .. '-*', stamp, payload)
       if not id then
         epoch = create(device, epoch)

@@ -16,7 +16,7 @@ local function incarnation()
   local ms = redis.call('HGET', KEYS[1], 'ms')
   if ms then return tonumber(ms) end
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-  redis.call('HSET', KEYS[1], 'ms', text(now), 'run', run)
+  redis.call('HSET', KEYS[1], 'ms', text(now), 'born', text(now), 'run', run)
   return now
 end
 local oldest_epoch = incarnation()

@@ -86,7 +86,7 @@ impl Bed {
         let items: Vec<_> =
             texts.iter().map(|text| (ANN, Bytes::from_static(text.as_bytes()))).collect();
         let last = prev + items.len() as u64;
-        let sources = vec![SourceRange { source: "m0".into(), prev, last, items }];
+        let sources = vec![SourceRange { source: "m0".into(), prev, last, incarnation: 0, items }];
         let call = Enqueue { slot: slot_of(ANN.user()), sources };
         self.store.relay_queue().enqueue(call).await.unwrap().remove(0)
     }
