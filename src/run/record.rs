@@ -131,10 +131,13 @@ fn expectations(step: &storm_experiment::file::ResolvedStep) -> impl Iterator<It
 fn bounds(experiment: &ResolvedExperiment) -> BTreeMap<String, f64> {
     let wire_duplicates = experiment.bounds.wire_duplicates.map(|share| f64::from(share.0) / 1e6);
     let attempts = experiment.bounds.attempts_a_send.map(factor);
-    [("wire_duplicates", wire_duplicates), ("attempts_a_send", attempts)]
-        .into_iter()
-        .filter_map(|(name, bound)| Some((name.to_owned(), bound?)))
-        .collect()
+    let connects = experiment.bounds.connects_a_cut.map(factor);
+    let bounds = [
+        ("wire_duplicates", wire_duplicates),
+        ("attempts_a_send", attempts),
+        ("connects_a_cut", connects),
+    ];
+    bounds.into_iter().filter_map(|(name, bound)| Some((name.to_owned(), bound?))).collect()
 }
 
 fn control_wanted(experiment: &ResolvedExperiment) -> ControlWanted {

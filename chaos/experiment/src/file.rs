@@ -339,6 +339,9 @@ pub struct Bounds {
     /// Attempts a send, times the control run's, that A1 allows; 1.5 unless an outage is longer than the client's retry timer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts_a_send: Option<Factor>,
+    /// Attempts to connect for each connection that was cut, which A1 allows; 1.5 unless nodes refuse devices for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connects_a_cut: Option<Factor>,
 }
 
 /// Ends a run early: heal, drain, judge.

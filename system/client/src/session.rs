@@ -57,6 +57,8 @@ pub struct Session {
     offset_ms: i128,
     fetches: VecDeque<Fetch>,
     sync: Sync,
+    /// This device came without cursor, and has read nothing from history yet.
+    first_sync_is_due: bool,
 }
 
 impl Session {
@@ -75,6 +77,7 @@ impl Session {
             offset_ms: 0,
             fetches: VecDeque::new(),
             sync: Sync::default(),
+            first_sync_is_due: false,
             shared,
             profile,
         }
@@ -185,9 +188,10 @@ impl Session {
             now,
         );
         if lost {
+            self.first_sync_is_due = false;
             self.start_sync_after_loss(now);
         } else if offered.is_none() {
-            self.start_first_sync(now);
+            self.first_sync_is_due = true;
         }
         true
     }
@@ -232,7 +236,13 @@ impl Session {
                     app.odd(who, Oddity::UnexpectedFrame, now);
                 }
             }
-            ServerFrame::CaughtUp(_) => app.caught_up(who, now),
+            ServerFrame::CaughtUp(_) => {
+                app.caught_up(who, now);
+                // Behind the queue, so that pages bring only what it lacks.
+                if std::mem::take(&mut self.first_sync_is_due) {
+                    self.start_first_sync(now);
+                }
+            }
             ServerFrame::Reset(reset) => {
                 self.inbox.renumber(reset.epoch, reset.next_dseq);
                 app.renumbered(who, reset.lost, now);

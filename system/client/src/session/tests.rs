@@ -2,7 +2,7 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use chat_protocol::frame::{DeviceClass, Drain, Error, Reset, ResumeOutcome, Sent};
+use chat_protocol::frame::{CaughtUp, DeviceClass, Drain, Error, Reset, ResumeOutcome, Sent};
 use chat_protocol::limits::Timers;
 use chat_protocol::rest::{MessagePage, PageMessage};
 use chat_protocol::{Cid, DeviceId, Mid, UserId, fold};
@@ -118,8 +118,6 @@ impl Story {
     fn connected(hints: Hints) -> Self {
         let mut story = Self::new(hints);
         assert!(story.welcome(ResumeOutcome::New, 1, 0));
-        // It knows of no conversation, so there is nothing to read.
-        story.turn(0);
         story.told();
         story
     }
@@ -312,6 +310,26 @@ fn an_announced_loss_syncs_until_history_brings_nothing_new() {
     assert!(!story.session.syncing());
     let told = story.told();
     assert_eq!(told[told.len() - 2..], ["surfaced 2 Sync", "synced"]);
+}
+
+#[test]
+fn a_device_without_cursor_reads_its_queue_and_then_history() {
+    let mut story = Story::new(Hints::Obey);
+    assert!(story.welcome(ResumeOutcome::New, 3, 0));
+    story.deliver(3, 5, 0);
+    story.turn(0);
+    assert_eq!(story.session.next_fetch(0), None);
+    story.frame(ServerFrame::CaughtUp(CaughtUp { dseq: 3 }), 0);
+    story.turn(0);
+    let fetch = story.session.next_fetch(0).unwrap();
+    assert_eq!((fetch.after, fetch.origin), (0, Origin::First), "five was not the first message");
+    // Its next connection has a cursor.
+    story.session.closed(None, EndedBy::Socket, SECOND);
+    assert!(story.welcome(ResumeOutcome::Ok, 4, 2 * SECOND));
+    story.session.fetched(fetch, Some(MessagePage { conv: conv(), messages: Vec::new() }), SECOND);
+    story.frame(ServerFrame::CaughtUp(CaughtUp { dseq: 3 }), 9 * SECOND);
+    story.turn(9 * SECOND);
+    assert!(!story.session.syncing());
 }
 
 #[test]
