@@ -419,8 +419,8 @@ impl<H: Handler> Pump<H> {
         None
     }
 
-    /// Begins to commit what is confirmed, if that is more than before; the job answers with the position, or `None` when it was
-    /// refused.
+    /// Begins to commit what is confirmed and in history, if that is more than before; the job answers with the position, or `None`
+    /// when it was refused or nobody said how far history is.
     fn commit(&mut self, generation: &Generation) -> Option<Job<Option<u64>>> {
         self.handler.show();
         let confirmed = self.slots.confirmed();

@@ -30,7 +30,7 @@ const CALLS_A_CONNECT: u64 = 3;
 /// Ports that a device which connects makes a gateway call.
 const CONNECTING: [&str; 2] = ["registry calls", "relay_queue calls"];
 /// Pages of history for each conversation of each device after the store of all queues was wiped: every device reads everything it may
-/// have lost, at least twice, and once more for each time that it found something.
+/// have lost, and once more for each time that it found something.
 const PAGES_A_CONVERSATION: u64 = 4;
 /// Operations a delivery below which a port is idle and a ratio says nothing.
 const IDLE: f64 = 0.01;

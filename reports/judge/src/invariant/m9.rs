@@ -2,7 +2,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chat_protocol::ConvId;
-use storm_record::facts::{Facts, SystemWhat};
+use storm_record::Number;
+use storm_record::facts::SystemWhat;
 use storm_record::ledger::Outcome as Sent;
 use storm_record::ledger::number::Device;
 use storm_record::ledger::row::{ResumeOutcome, Row};
@@ -30,7 +31,7 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
     let brought: BTreeSet<_> = ledger.rows.iter().filter_map(brought).collect();
     // Some of what came late may have found no room for the row that says so. Which ones is not known, only how many.
     let mut untold = counts.brought.saturating_sub(brought.len() as u64);
-    let emptied = emptied(facts);
+    let emptied = emptied(case);
     let mut excused = 0;
     for row in &ledger.rows {
         match row {
@@ -40,14 +41,13 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
                 );
                 case.violation(what, Some(*device), Some(*at_ns))
             }),
-            Row::Backfill { device, at_ns, .. }
-                if emptied.get(device).is_some_and(|emptied_ns| emptied_ns <= at_ns) =>
-            {
-                excused += 1;
-            }
             Row::Backfill { n, device, conv, cseq, at_ns }
                 if !brought.contains(&(*device, *conv, *cseq)) =>
             {
+                if emptied.contains(&(*device, *n)) {
+                    excused += 1;
+                    continue;
+                }
                 if 0 < untold {
                     untold -= 1;
                     continue;
@@ -119,16 +119,34 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
     finding.closed()
 }
 
-/// Since when the system has said that content of a device's queue was lost. A device without cursor is not told so, and finds what it
-/// lacks in history.
-fn emptied(facts: &Facts) -> BTreeMap<Device, u64> {
-    let mut since = BTreeMap::new();
+/// Back-fills of messages that were due before the system said that content of the device's queue was lost. A device without cursor is
+/// not told so, and finds what it lacks in history. What was due later has to come through the relay.
+fn emptied(case: &Case<'_>) -> BTreeSet<(Device, Number)> {
+    let facts = &case.record.facts;
+    let mut last = BTreeMap::new();
     for fact in &facts.system {
         if let SystemWhat::FloorRaised(device) = fact.what {
-            since.entry(device).or_insert(fact.at_ns);
+            last.insert(device, fact.at_ns);
         }
     }
-    since
+    let filled = case.record.ledger.rows.iter().filter_map(|row| match row {
+        Row::Backfill { n, device, .. } => Some((*n, (*device, *last.get(device)?))),
+        _ => None,
+    });
+    let mut asked: BTreeMap<Number, Vec<(Device, u64)>> = BTreeMap::new();
+    for (n, of) in filled {
+        asked.entry(n).or_default().push(of);
+    }
+    if asked.is_empty() {
+        return BTreeSet::new();
+    }
+    let due =
+        case.world.planned(facts).filter_map(|planned| Some((asked.get(&planned.n)?, planned)));
+    due.flat_map(|(of, planned)| {
+        let before = of.iter().filter(move |(_, emptied_ns)| planned.due_ns <= *emptied_ns);
+        before.map(move |(device, _)| (*device, planned.n))
+    })
+    .collect()
 }
 
 /// Which back-fill a row takes back.
@@ -182,6 +200,7 @@ mod tests {
     use storm_record::ledger::row::{ResumeOutcome, Row};
 
     use crate::kit::{Kit, judged};
+    use crate::world::World;
 
     #[test]
     fn a_jump_in_the_queue_is_convicted() {
@@ -202,14 +221,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_queue_lost_with_an_event_may_come_from_history_afterwards() {
-        let fetched = |ahead_ns: u64| {
+    fn what_was_due_before_a_queue_was_emptied_may_come_from_history_and_nothing_later() {
+        let fetched = |later_ns: u64| {
             let mut kit = Kit::clean();
             let n = kit.some_number();
             let Surfaced { device, conv, cseq, at_ns, .. } = kit.surfacing(n);
             kit.record.ledger.rows.push(Row::Backfill { n, device, conv, cseq, at_ns });
+            let world = World::read(&kit.record.plan).unwrap();
+            let due_ns = world.find(&kit.record.facts, n).unwrap().due_ns;
             kit.record.facts.system.push(SystemFact {
-                at_ns: at_ns + 1 - ahead_ns,
+                at_ns: due_ns - 1 + later_ns,
                 node: "services-1".into(),
                 what: SystemWhat::FloorRaised(device),
             });
