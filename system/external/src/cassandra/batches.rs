@@ -1,7 +1,7 @@
-//! Which rows share a request: neighbours by key, up to a number of rows and of bytes.
+//! Which rows share a request: those of one segment, up to a number of rows and of bytes.
 //!
-//! A request costs the server several times what a further row of it costs, so rows of many conversations travel together; those
-//! of one segment stand side by side, and the server then applies them as one.
+//! The server applies the rows of a segment as one, with one wait for its commit log. What a request has of further segments it applies
+//! one after the other on one thread, each with a wait of its own; requests that arrive together wait together (`docs/decisions.md`, 55).
 use chat_ports::PortError;
 use chat_ports::history::Row;
 
@@ -32,22 +32,24 @@ pub(super) fn requests(rows: &[Row]) -> Result<Vec<Request<'_>>, PortError> {
     for (row, cseq) in keyed {
         let own = ROW_BYTES + row.body.len();
         bytes += own;
-        let full = |last: &Request<'_>| last.rows == BATCH_ROWS || bytes > BATCH_BYTES;
+        let segment = (row.conv, rows::segment(cseq));
+        let full = |last: &Request<'_>| {
+            place != Some(segment) || last.rows == BATCH_ROWS || bytes > BATCH_BYTES
+        };
         if requests.last().is_none_or(full) {
             requests.push(Request::default());
-            (bytes, place) = (own, None);
-        }
-        // Each request says by itself which segments it touches: it may be the only one that arrives.
-        let segment = (row.conv, rows::segment(cseq));
-        if segment.1 > 0 && place != Some(segment) {
-            push(&mut requests, Line::Segment(segment.0, segment.1), 0);
-            // With its mark, a row that is too large for company would be a batch again.
-            if own > BATCH_BYTES {
-                requests.push(Request::default());
+            bytes = own;
+            place = Some(segment);
+            // Each request says by itself which segment it touches: it may be the only one that arrives.
+            if segment.1 > 0 {
+                push(&mut requests, Line::Segment(segment.0, segment.1), 0);
+                // With its mark, a row that is too large for company would be a batch again.
+                if own > BATCH_BYTES {
+                    requests.push(Request::default());
+                }
             }
         }
         push(&mut requests, Line::Message(row, cseq), 1);
-        place = Some(segment);
     }
     Ok(requests)
 }
@@ -87,16 +89,22 @@ mod tests {
 
     #[test]
     fn requests_are_full_before_the_next_begins() {
-        let rows: Vec<_> = (1..=120).map(|user| row(user, 1, 300)).collect();
+        let rows: Vec<_> = (1..=120).map(|cseq| row(1, cseq, 300)).collect();
         assert_eq!(sizes(&rows), [50, 50, 20]);
         assert_eq!(sizes(&[]), [0; 0]);
     }
 
     #[test]
+    fn each_conversation_has_a_request_of_its_own() {
+        let rows = [row(2, 1, 300), row(1, 1, 300), row(2, 2, 300), row(3, 1, 300)];
+        assert_eq!(sizes(&rows), [1, 2, 1]);
+    }
+
+    #[test]
     fn large_bodies_make_smaller_requests_and_one_of_its_own_travels_alone() {
-        let rows: Vec<_> = (1..=20).map(|user| row(user, 1, 10_000)).collect();
+        let rows: Vec<_> = (1..=20).map(|cseq| row(1, cseq, 10_000)).collect();
         assert_eq!(sizes(&rows), [3, 3, 3, 3, 3, 3, 2]);
-        assert_eq!(sizes(&[row(1, 1, 10), row(2, 1, 96 * 1024), row(3, 1, 10)]), [1, 1, 1]);
+        assert_eq!(sizes(&[row(1, 1, 10), row(1, 2, 96 * 1024), row(1, 3, 10)]), [1, 1, 1]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::way::Way;
 /// `digests` reads whole conversations, so it has this many times the limit of a call; each of its requests has the plain one.
 pub const DIGEST_CALLS: u32 = 10;
 /// Requests of one write under way at a time.
-const WRITES_AT_ONCE: usize = 4;
+const WRITES_AT_ONCE: usize = 64;
 /// Segments of a conversation above the first that a digest reads, 400 million rows; one that has more is refused.
 const DIGEST_SEGMENTS: i32 = 100_000;
 /// Conversations one `digests` reads at a time.
@@ -57,17 +57,19 @@ impl History for Handle {
 
 async fn write(shared: &Shared, way: &Way<'_>, request: &Request<'_>) -> Result<(), PortError> {
     let statements = way.statements();
-    let statement = |line: &Line<'_>| {
-        let prepared = match line {
-            Line::Segment(..) => &statements.insert_segment,
-            Line::Message(..) => &statements.insert_message,
-        };
-        BatchStatement::PreparedStatement(prepared.clone())
+    let prepared = |line: &Line<'_>| match line {
+        Line::Segment(..) => &statements.insert_segment,
+        Line::Message(..) => &statements.insert_message,
     };
-    let of_lines = request.lines.iter().map(statement).collect();
-    let mut batch = Batch::new_with_statements(BatchType::Unlogged, of_lines);
-    batch.set_is_idempotent(true);
-    way.request(way.session().batch(&batch, &request.lines)).await?;
+    if let [line] = &request.lines[..] {
+        way.request(way.session().execute_unpaged(prepared(line), line)).await?;
+    } else {
+        let statement = |line| BatchStatement::PreparedStatement(prepared(line).clone());
+        let of_lines = request.lines.iter().map(statement).collect();
+        let mut batch = Batch::new_with_statements(BatchType::Unlogged, of_lines);
+        batch.set_is_idempotent(true);
+        way.request(way.session().batch(&batch, &request.lines)).await?;
+    }
     shared.requests.add(1);
     shared.rows.add(request.rows as u64);
     Ok(())
