@@ -16,7 +16,7 @@ use crate::inbox::{Inbox, Position};
 use crate::outbox::{Outbox, Outcome};
 use crate::policy::Hints;
 pub use pages::Fetch;
-use pages::Sync;
+use pages::{Rest, Sync};
 use telling::{Encoder, shower, tell};
 
 /// What the task does next.
@@ -57,6 +57,7 @@ pub struct Session {
     offset_ms: i128,
     fetches: VecDeque<Fetch>,
     sync: Sync,
+    rest: Rest,
     /// This device came without cursor, and has read nothing from history yet.
     first_sync_is_due: bool,
 }
@@ -77,6 +78,7 @@ impl Session {
             offset_ms: 0,
             fetches: VecDeque::new(),
             sync: Sync::default(),
+            rest: Rest::default(),
             first_sync_is_due: false,
             shared,
             profile,

@@ -4,11 +4,12 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use chat_protocol::close;
 use chat_protocol::codec::Codec;
 use chat_protocol::frame::{ClientFrame, ServerFrame, Welcome};
-use chat_protocol::limits::FRAME_MAX;
+use chat_protocol::limits::{FRAME_MAX, PAGE_WAIT};
 use chat_protocol::rest::MessagePage;
 use futures_util::future::LocalBoxFuture;
 use futures_util::{Sink as _, SinkExt, StreamExt};
@@ -29,6 +30,8 @@ use crate::session::{Fetch, Step};
 const FRAMES_A_TURN: usize = 64;
 /// A close is answered within this long, or the socket is dropped.
 const CLOSE_WAIT_NS: u64 = 1_000_000_000;
+/// A page without an answer is given up after this: who gave up before the gateway does would ask for it a second time.
+const PAGE_LIMIT: Duration = PAGE_WAIT.saturating_add(Duration::from_secs(1));
 
 pub(crate) type Live = WebSocketStream<TcpStream>;
 
@@ -326,7 +329,6 @@ impl Drive<'_> {
                 let (device, token) = (session.profile().device, session.profile().token.clone());
                 let (shared, entry, rest) = (Rc::clone(self.shared), self.entry, self.rest.take());
                 self.fetching = Some(Box::pin(async move {
-                    let limit = shared.timers.connect;
                     let reading = page(
                         &shared,
                         device,
@@ -336,7 +338,7 @@ impl Drive<'_> {
                         &fetch,
                     );
                     let (rest, page) =
-                        tokio::time::timeout(limit, reading).await.ok().flatten().unzip();
+                        tokio::time::timeout(PAGE_LIMIT, reading).await.ok().flatten().unzip();
                     (fetch, rest, page)
                 }));
             }

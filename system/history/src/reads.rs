@@ -19,8 +19,11 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Calls of one node that may be under way; a further one is answered as unavailable.
-pub const CALLS_MAX: usize = 256;
-/// How long a call waits for `min_cseq`.
+pub const CALLS_MAX: usize = 1_024;
+/// Pages of one node that history reads at a time; a further one waits for a place, up to [`WAIT_MAX`]. When all devices read at once, a
+/// store that was asked for everything at once answers nothing in time, and writes wait with the reads.
+pub const PAGES_MAX: usize = 8;
+/// How long a call waits for `min_cseq` and for its place.
 pub const WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often a call that waits looks again.
 const LOOK: Duration = Duration::from_millis(50);
@@ -30,6 +33,7 @@ const REPLY_BYTES: usize = 200 * 1024;
 struct Inner {
     history: Arc<dyn History>,
     room: Arc<Semaphore>,
+    pages: Semaphore,
     calls: Counter,
     unavailable: Counter,
     under_way: Gauge,
@@ -53,6 +57,7 @@ impl ReadsService {
         let inner = Inner {
             history,
             room: Arc::new(Semaphore::new(CALLS_MAX)),
+            pages: Semaphore::new(PAGES_MAX),
             calls: observer.counter("reads.calls"),
             unavailable: observer.counter("reads.unavailable"),
             under_way: observer.gauge("reads.under_way", CALLS_MAX as u64),
@@ -121,12 +126,13 @@ impl Inner {
     /// Rows of a call; `None` when history did not answer or `min_cseq` was not reached in time.
     async fn rows(&self, call: &Call) -> Option<Vec<node::Row>> {
         let conv = ConvId::from_bytes(&call.conv).ok()?;
-        if call.min_cseq > 0 && !self.wait_for(conv, call.min_cseq).await.ok()? {
+        let until = Instant::now() + WAIT_MAX;
+        if call.min_cseq > 0 && !self.wait_for(conv, call.min_cseq, until).await.ok()? {
             return None;
         }
         let limit = call.limit.min(HISTORY_PAGE_MAX);
         let request = PageRequest { conv, backward: call.backward, from: call.from, limit };
-        let rows = self.history.page(request).await.ok()?;
+        let rows = self.page(request, until).await.ok()?;
         let (mut bytes, mut first) = (0, true);
         let mut fits = |row: &Row| {
             bytes += row.body.len();
@@ -135,16 +141,24 @@ impl Inner {
         Some(rows.into_iter().take_while(|row| fits(row)).map(row_of).collect())
     }
 
-    /// Waits until the row is readable; `false` after [`WAIT_MAX`].
-    async fn wait_for(&self, conv: ConvId, cseq: u64) -> Result<bool, PortError> {
-        let deadline = Instant::now() + WAIT_MAX;
+    /// Reads a page once there is a place for it; refused when there is none by `until`.
+    async fn page(&self, request: PageRequest, until: Instant) -> Result<Vec<Row>, PortError> {
+        let place = tokio::time::timeout_at(until, self.pages.acquire()).await;
+        let Ok(Ok(_place)) = place else {
+            return Err(PortError::Refused("too many pages are read".to_owned()));
+        };
+        self.history.page(request).await
+    }
+
+    /// Waits until the row is readable; `false` when it is not by `until`.
+    async fn wait_for(&self, conv: ConvId, cseq: u64, until: Instant) -> Result<bool, PortError> {
         let request = PageRequest { conv, backward: false, from: cseq - 1, limit: 1 };
         loop {
-            if !self.history.page(request).await?.is_empty() {
+            if !self.page(request, until).await?.is_empty() {
                 return Ok(true);
             }
             let next = Instant::now() + LOOK;
-            if next > deadline {
+            if next > until {
                 return Ok(false);
             }
             tokio::time::sleep_until(next).await;
@@ -234,6 +248,30 @@ mod tests {
         rows.upsert((1..=5).map(|cseq| row(cseq, 90 * 1024)).collect()).await.unwrap();
         let read = service(rows).rows(&call(10, 0)).await.unwrap();
         assert_eq!(read.iter().map(|row| row.cseq).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_beyond_the_places_wait_and_are_answered() {
+        let rows = TwinHistory::new();
+        rows.upsert(vec![row(1, 3)]).await.unwrap();
+        let service = service(rows);
+        let all = service.pages.acquire_many(PAGES_MAX as u32).await.unwrap();
+        let call = call(10, 0);
+        let freed = async {
+            tokio::time::sleep(WAIT_MAX / 2).await;
+            drop(all);
+        };
+        let (read, ()) = tokio::join!(service.rows(&call), freed);
+        assert_eq!(read.unwrap().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn page_without_a_place_in_time_is_answered_as_unavailable() {
+        let service = service(TwinHistory::new());
+        let _all = service.pages.acquire_many(PAGES_MAX as u32).await.unwrap();
+        let began = Instant::now();
+        assert!(service.rows(&call(10, 0)).await.is_none());
+        assert!(began.elapsed() <= WAIT_MAX);
     }
 
     #[tokio::test]

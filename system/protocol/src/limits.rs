@@ -11,6 +11,8 @@ pub const UNACKED_MAX: u32 = 256;
 pub const PAGE_ITEMS: u32 = 64;
 /// Largest page of history, rows; a larger `limit` is cut to it.
 pub const HISTORY_PAGE_MAX: u32 = 200;
+/// A gateway answers the read of a page within this, with 503 when it is not readable by then.
+pub const PAGE_WAIT: Duration = Duration::from_secs(4);
 /// A client acknowledges after this many items.
 pub const ACK_ITEMS: u32 = 8;
 /// A send is refused as stale when its `client_ms` is further ahead of the log's clock than this.

@@ -1,5 +1,5 @@
 //! Pages of history: what a hole lacks, and all conversations after the device's queue was lost.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chat_protocol::ConvId;
 use chat_protocol::limits::{HISTORY_PAGE_MAX, Timers};
@@ -11,8 +11,11 @@ use crate::app::{Oddity, Origin};
 use crate::backoff::nanos;
 use crate::inbox::Item;
 
-/// A page that could not be read is asked for again after this share of the time that a hole holds back what follows.
+/// After a page that could not be read a device reads none for this share of the time that a hole holds back what follows.
 const FETCH_RETRY_SHARE: u32 = 2;
+/// Twice as long after each further one, up to two to this power times, of which a random half is left out: a history that cannot
+/// answer everybody would otherwise be asked ever more by those whom it refused.
+const FETCH_RETRY_DOUBLINGS: u32 = 3;
 /// A page is given up after so many times that time, a minute by the default timers; the numbers behind it then count as seen.
 const FETCH_PATIENCE: u32 = 30;
 /// A device whose queue was lost begins to read within so many times that time: everybody's queue is lost at once.
@@ -32,7 +35,6 @@ pub struct Fetch {
     /// What it is for.
     pub origin: Origin,
     give_up_ns: u64,
-    not_before_ns: u64,
 }
 
 impl Fetch {
@@ -47,9 +49,15 @@ impl Fetch {
             min_cseq: Some(after + 1),
             origin: Origin::Hole,
             give_up_ns: now + patience_ns(timers),
-            not_before_ns: 0,
         }
     }
+}
+
+/// Until when a device leaves history alone, and how many pages in a row it could not read.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    until_ns: u64,
+    failures: u32,
 }
 
 /// Reading all conversations after the queue was lost.
@@ -58,13 +66,14 @@ pub(super) struct Sync {
     origin: Origin,
     running: bool,
     passes: u32,
-    news: bool,
+    /// Conversations of which the pass brought something.
+    news: BTreeSet<ConvId>,
     next_ns: u64,
 }
 
 impl Default for Sync {
     fn default() -> Self {
-        Self { origin: Origin::Sync, running: false, passes: 0, news: false, next_ns: 0 }
+        Self { origin: Origin::Sync, running: false, passes: 0, news: BTreeSet::new(), next_ns: 0 }
     }
 }
 
@@ -76,7 +85,7 @@ impl Session {
 
     /// When the next page or pass is due.
     pub(super) fn pages_due_ns(&self) -> u64 {
-        let fetch = self.fetches.front().map_or(u64::MAX, |fetch| fetch.not_before_ns);
+        let fetch = if self.fetches.is_empty() { u64::MAX } else { self.rest.until_ns };
         fetch.min(self.pass_due_ns().unwrap_or(u64::MAX))
     }
 
@@ -88,7 +97,7 @@ impl Session {
     /// The next page of history to read, if its time has come.
     pub fn next_fetch(&mut self, now: u64) -> Option<Fetch> {
         self.conn.as_ref()?;
-        self.fetches.pop_front_if(|fetch| now >= fetch.not_before_ns)
+        if now < self.rest.until_ns { None } else { self.fetches.pop_front() }
     }
 
     /// A page was read, or not.
@@ -96,14 +105,17 @@ impl Session {
         let who = self.profile.who;
         let Some(page) = page else {
             self.shared.app.odd(who, Oddity::HistoryFailed, now);
+            let most = self.retry_ns() << self.rest.failures.min(FETCH_RETRY_DOUBLINGS);
+            self.rest.failures += 1;
+            self.rest.until_ns = now + most / 2 + self.dice.up_to(most / 2);
             if now < fetch.give_up_ns {
-                fetch.not_before_ns = now + self.retry_ns();
                 self.fetches.push_back(fetch);
             } else {
                 self.inbox.settle(fetch.conv, self.inbox.top(fetch.conv));
             }
             return;
         };
+        self.rest = Rest::default();
         let epoch = self.conn.as_ref().map_or(self.epoch_max, |conn| conn.epoch);
         let (rows, own) = (page.messages.len(), self.profile.device);
         let mut show = shower(&self.shared, who, epoch, now);
@@ -113,7 +125,10 @@ impl Session {
                 self.inbox.own(fetch.conv, message.cseq, now, &mut show);
             } else {
                 let item = Item::of_page(fetch.conv, message, fetch.origin);
-                self.sync.news |= self.inbox.take(item, u64::MAX, now, &mut show);
+                let new = self.inbox.take(item, u64::MAX, now, &mut show);
+                if new && fetch.origin != Origin::Hole {
+                    self.sync.news.insert(fetch.conv);
+                }
             }
         }
         if rows >= Fetch::LIMIT as usize
@@ -129,7 +144,8 @@ impl Session {
         nanos(self.shared.timers.hole_wait / FETCH_RETRY_SHARE)
     }
 
-    /// Reads every conversation from an instant on, a pass after the other until one brings nothing new.
+    /// Reads every conversation from an instant on, and those that brought something again, until nothing is new: what came may have
+    /// more behind it that was not readable yet.
     fn start_sync(&mut self, origin: Origin, from: u64) {
         self.fetches.retain(|fetch| fetch.origin == Origin::Hole);
         self.sync = Sync { origin, running: true, next_ns: from, ..Sync::default() };
@@ -151,13 +167,13 @@ impl Session {
     pub(super) fn next_pass(&mut self, now: u64) {
         let retry_ns = self.retry_ns();
         let sync = &mut self.sync;
-        let quiet = sync.passes > 0 && !sync.news;
+        let quiet = sync.passes > 0 && sync.news.is_empty();
         if quiet || sync.passes >= PASSES_MAX {
             sync.running = false;
             self.shared.app.synced(self.profile.who, now);
             return;
         }
-        sync.news = false;
+        let (first, news) = (sync.passes == 0, std::mem::take(&mut sync.news));
         let origin = sync.origin;
         sync.passes += 1;
         sync.next_ns = now + retry_ns;
@@ -165,6 +181,9 @@ impl Session {
         let mut convs: BTreeMap<ConvId, u64> = self.inbox.conversations().collect();
         for conv in self.shared.app.conversations(self.profile.who) {
             convs.entry(conv).or_insert(0);
+        }
+        if !first {
+            convs.retain(|conv, _| news.contains(conv));
         }
         if convs.is_empty() {
             self.sync.running = false;
@@ -177,7 +196,6 @@ impl Session {
             min_cseq: None,
             origin,
             give_up_ns,
-            not_before_ns: 0,
         }));
     }
 }

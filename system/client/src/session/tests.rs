@@ -291,6 +291,31 @@ fn a_hole_is_filled_from_history_and_flagged() {
 }
 
 #[test]
+fn history_that_refuses_is_asked_less_and_less_often_and_then_at_once_again() {
+    let mut story = Story::connected(Hints::Obey);
+    story.deliver(1, 1, 0);
+    story.deliver(2, 4, 0);
+    let mut now = 2 * SECOND;
+    story.turn(now);
+    let mut fetch = story.session.next_fetch(now).unwrap();
+    for wait in [1, 2, 4, 8, 8] {
+        story.session.fetched(fetch, None, now);
+        let soonest = now + wait * SECOND / 2;
+        assert_eq!(story.session.next_fetch(soonest - 1), None);
+        now += wait * SECOND;
+        fetch = story.session.next_fetch(now).unwrap();
+    }
+    let messages = vec![row(2, UserId(2).device(0))];
+    story.session.fetched(fetch, Some(MessagePage { conv: conv(), messages }), now);
+    story.deliver(3, 7, now);
+    now += 2 * SECOND;
+    story.turn(now);
+    let fetch = story.session.next_fetch(now).unwrap();
+    story.session.fetched(fetch, None, now);
+    assert!(story.session.next_fetch(now + SECOND).is_some());
+}
+
+#[test]
 fn an_announced_loss_syncs_until_history_brings_nothing_new() {
     let mut story = Story::connected(Hints::Obey);
     story.deliver(1, 1, 0);

@@ -1,12 +1,11 @@
 //! Send by REST, and pages of history.
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use chat_protocol::frame::{RejectCode, Send, Sent};
-use chat_protocol::limits::{BODY_MAX, HISTORY_PAGE_MAX};
+use chat_protocol::limits::{BODY_MAX, HISTORY_PAGE_MAX, PAGE_WAIT};
 use chat_protocol::rest::{MessagePage, PageMessage};
 use chat_protocol::{Cid, ConvId, DeviceId, Mid, node};
 use serde::Deserialize;
@@ -19,8 +18,6 @@ use crate::hub::{Hub, SendAnswer};
 
 /// Rows of a page when the call does not say how many.
 const PAGE_DEFAULT: u32 = 50;
-/// How long a page read may take; history itself waits up to 2 s for `min_cseq`.
-const READ_WAIT: Duration = Duration::from_secs(4);
 
 /// Body of a send; the answer is a `Sent`.
 #[derive(Deserialize)]
@@ -162,7 +159,7 @@ pub(super) async fn page(
     };
     let (_, stream) = hub.reads.owner(conv.hash64()).ok_or_else(unavailable)?;
     stream.offer(call).map_err(|_| unavailable())?;
-    let reply = match timeout(READ_WAIT, answer).await {
+    let reply = match timeout(PAGE_WAIT, answer).await {
         Ok(Ok(reply)) if reply.ok => reply,
         Ok(_) | Err(_) => return Err(unavailable()),
     };
