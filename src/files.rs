@@ -90,7 +90,7 @@ pub fn resolve(args: &FileArgs, output: &Output) -> Result<Resolved, Edge> {
             arm: args.arm.clone(),
             substrate,
             partitions: substrate::partitions(substrate),
-            ci_window: substrate::ci_window(substrate),
+            ci: substrate::ci(substrate),
         };
         let experiment =
             ResolvedExperiment::resolve(&args.file, (&EXPERIMENTS, &SCENARIOS), &overrides, &names);
@@ -109,7 +109,7 @@ pub fn resolve(args: &FileArgs, output: &Output) -> Result<Resolved, Edge> {
         seed: args.seed,
         steady_for,
         partitions: substrate::partitions(substrate),
-        ci_window: substrate::ci_window(substrate),
+        ci: substrate::ci(substrate),
         ..Overrides::default()
     };
     let plan = Plan::resolve(&args.file, &SCENARIOS, &overrides, &names).map_err(drawn)?;

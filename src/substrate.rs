@@ -5,7 +5,8 @@ use std::path::Path;
 use chat_testbed::{BackendsKind, Config};
 use storm_experiment::file::{ResolvedExperiment, Substrate};
 use storm_load::engine::OnThread;
-use storm_workload::units::Time;
+use storm_workload::scale::Ci;
+use storm_workload::units::{Rate, Time};
 
 #[cfg(feature = "containers")]
 use crate::containers;
@@ -24,12 +25,15 @@ pub const fn partitions(substrate: Substrate) -> Option<u32> {
     }
 }
 
-/// The shortest window under `--scale ci` where it is not the preset's: virtual machines compile as they go, so the first seconds of load
-/// are slower than what follows, and a steady state of three seconds differs from run to run.
-pub const fn ci_window(substrate: Substrate) -> Option<Time> {
+/// What `--scale ci` does otherwise than its preset. Virtual machines compile as they go, so the first seconds of load are slower than
+/// what follows, and a steady state of three seconds differs from run to run. Backends, nodes and generator share two cores, where a
+/// lower rate leaves a latency that is the same from run to run (`docs/decisions.md`, 55).
+pub const fn ci(substrate: Substrate) -> Ci {
     match substrate {
-        Substrate::Embedded => None,
-        Substrate::Containers => Some(Time::seconds(10)),
+        Substrate::Embedded => Ci { rate: None, users: None, window: None },
+        Substrate::Containers => {
+            Ci { rate: Some(Rate::per_second(300)), users: None, window: Some(Time::seconds(10)) }
+        }
     }
 }
 

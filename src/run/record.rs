@@ -129,13 +129,14 @@ fn expectations(step: &storm_experiment::file::ResolvedStep) -> impl Iterator<It
 }
 
 fn bounds(experiment: &ResolvedExperiment) -> BTreeMap<String, f64> {
-    let wire_duplicates = experiment.bounds.wire_duplicates.map(|share| f64::from(share.0) / 1e6);
-    let attempts = experiment.bounds.attempts_a_send.map(factor);
-    let connects = experiment.bounds.connects_a_cut.map(factor);
+    let of_file = &experiment.bounds;
+    let wire_duplicates = of_file.wire_duplicates.map(|share| f64::from(share.0) / 1e6);
     let bounds = [
         ("wire_duplicates", wire_duplicates),
-        ("attempts_a_send", attempts),
-        ("connects_a_cut", connects),
+        ("attempts_a_send", of_file.attempts_a_send.map(factor)),
+        ("connects_a_cut", of_file.connects_a_cut.map(factor)),
+        ("operations_a_delivery", of_file.operations_a_delivery.map(factor)),
+        ("operations_peak", of_file.operations_peak.map(factor)),
     ];
     bounds.into_iter().filter_map(|(name, bound)| Some((name.to_owned(), bound?))).collect()
 }

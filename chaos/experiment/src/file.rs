@@ -342,6 +342,12 @@ pub struct Bounds {
     /// Attempts to connect for each connection that was cut, which A1 allows; 1.5 unless nodes refuse devices for a while.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connects_a_cut: Option<Factor>,
+    /// Operations and bytes of a port a delivery, times the control run's, which A1 allows; 1.5 unless sends are repeated for long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operations_a_delivery: Option<Factor>,
+    /// The same in the busiest second, times the control run's mean; 3 unless much is made good at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operations_peak: Option<Factor>,
 }
 
 /// Ends a run early: heal, drain, judge.

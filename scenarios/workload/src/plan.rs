@@ -16,7 +16,7 @@ use crate::file::{
 };
 use crate::gate::Gate;
 use crate::population::Population;
-use crate::scale::{Scale, Shrink, shrink};
+use crate::scale::{Ci, Scale, Shrink, shrink};
 use crate::schedule::COUNT_MAX;
 use crate::system::SystemSpec;
 use crate::units::Time;
@@ -40,10 +40,8 @@ pub struct Overrides {
     pub steady_for: Option<Time>,
     /// Limit of the drain phase.
     pub drain_limit: Option<Time>,
-    /// Users under `--scale ci` instead of the preset's.
-    pub ci_users: Option<u32>,
-    /// The shortest window under `--scale ci` instead of the preset's.
-    pub ci_window: Option<Time>,
+    /// What `--scale ci` does otherwise than its preset.
+    pub ci: Ci,
     /// Partitions of the log where the file names none.
     pub partitions: Option<u32>,
 }
@@ -118,9 +116,9 @@ impl Plan {
         {
             scenario.system.log.partitions = partitions;
         }
-        let shrunk = overrides.scale.map_or(Shrink::NONE, |scale| {
-            shrink(&mut scenario, scale, overrides.ci_users, overrides.ci_window)
-        });
+        let shrunk = overrides
+            .scale
+            .map_or(Shrink::NONE, |scale| shrink(&mut scenario, scale, overrides.ci));
         let scale = overrides.scale.map_or_else(|| "1".to_owned(), |scale| scale.to_string());
         if let Some(seed) = overrides.seed {
             scenario.seed = seed;

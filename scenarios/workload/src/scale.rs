@@ -7,7 +7,7 @@ use crate::metrics::Kind;
 use crate::system::Timers;
 use crate::units::{Factor, MILLION, Rate, Time};
 
-/// Sends a second under `--scale ci`.
+/// Sends a second under `--scale ci`, unless the overrides say otherwise.
 pub const CI_RATE: Rate = Rate::per_second(500);
 /// Users under `--scale ci`, unless an experiment asks for more.
 pub const CI_USERS: u32 = 600;
@@ -21,7 +21,7 @@ const CI_WINDOW_MIN: Time = Time::seconds(3);
 pub enum Scale {
     /// Rates, users and the connect rate times this; timers, phases and bounds as they are.
     Factor(Factor),
-    /// Short timers, 500 sends a second, 600 users, durations a tenth.
+    /// Short timers, 500 sends a second, 600 users, durations a tenth; where a run stands may change rate and shortest window.
     Ci,
 }
 
@@ -100,13 +100,20 @@ impl Shrink {
     }
 }
 
-/// Shrinks a scenario in place. `ci_users` replaces the preset's number of users, `ci_window` its shortest window.
-pub fn shrink(
-    scenario: &mut Scenario,
-    scale: Scale,
-    ci_users: Option<u32>,
-    ci_window: Option<Time>,
-) -> Shrink {
+/// What replaces a part of the preset `ci`; `None` leaves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ci {
+    /// Sends a second.
+    pub rate: Option<Rate>,
+    /// Users.
+    pub users: Option<u32>,
+    /// The shortest window.
+    pub window: Option<Time>,
+}
+
+/// Shrinks a scenario in place.
+pub fn shrink(scenario: &mut Scenario, scale: Scale, ci: Ci) -> Shrink {
+    let ci_rate = ci.rate.unwrap_or(CI_RATE);
     let total: u64 = scenario.streams.values().map(|s| s.rate.0).sum();
     let users = scenario.population.users;
     let shrink = match scale {
@@ -117,24 +124,24 @@ pub fn shrink(
             Shrink { rate: factor, users: factor, ..Shrink::NONE }
         }
         Scale::Ci => {
-            let wanted = ci_users.unwrap_or(CI_USERS);
+            let wanted = ci.users.unwrap_or(CI_USERS);
             scenario.population.users = users.min(wanted);
             scenario.system.timers = Timers::Short;
-            let rate = Factor::ratio(CI_RATE.0.min(total), total);
+            let rate = Factor::ratio(ci_rate.0.min(total), total);
             let users = Factor::ratio(u64::from(scenario.population.users), u64::from(users));
             Shrink {
                 rate,
                 users,
                 time_divisor: CI_TIME_DIVISOR,
-                window_min: ci_window.unwrap_or(CI_WINDOW_MIN),
+                window_min: ci.window.unwrap_or(CI_WINDOW_MIN),
             }
         }
     };
     for stream in scenario.streams.values_mut() {
         // The preset's total is met exactly; a factor in millionths would miss it by a send now and then.
         let rate = match scale {
-            Scale::Ci if total > CI_RATE.0 => {
-                let part = u128::from(stream.rate.0) * u128::from(CI_RATE.0) / u128::from(total);
+            Scale::Ci if total > ci_rate.0 => {
+                let part = u128::from(stream.rate.0) * u128::from(ci_rate.0) / u128::from(total);
                 u64::try_from(part).unwrap_or(u64::MAX)
             }
             Scale::Ci => stream.rate.0,

@@ -12,7 +12,7 @@ use storm_workload::file::{Intent, read_scenario};
 use storm_workload::gate::{Bound, Gate};
 use storm_workload::metrics::Metric;
 use storm_workload::plan::{FaultWindows, Overrides, Plan};
-use storm_workload::scale::{Scale, Shrink};
+use storm_workload::scale::{Ci, Scale, Shrink};
 use storm_workload::units::Time;
 
 use super::check::{check_against_plan, check_file, starts};
@@ -22,8 +22,9 @@ use super::{Bounds, Control, Experiment, FinalReads, Recovery, StopWhen, Substra
 const TIMER_BOUND_MIN: Time = Time::seconds(5);
 /// No bound becomes shorter than this by shrinking: the host does not get faster.
 const TIMER_BOUND_FLOOR: Time = Time::seconds(2);
-/// Waiting limits that end by a condition are not made shorter than this: a busy host needs them, an idle one does not use them.
-const WAIT_MIN: Time = Time::seconds(15);
+/// Waiting limits that end by a condition are not made shorter than this and the shortest window: a busy host needs them, an idle one does
+/// not use them.
+const WAIT_MIN: Time = Time::seconds(12);
 /// Keys of the scenario that `--set` reaches through an experiment.
 const SCENARIO_KEYS: &[&str] = &["population", "sessions", "streams", "phases", "slo", "guards"];
 
@@ -44,8 +45,8 @@ pub struct ExperimentOverrides {
     pub substrate: Substrate,
     /// Partitions of the log where neither file names any.
     pub partitions: Option<u32>,
-    /// The shortest window under `--scale ci` instead of the preset's.
-    pub ci_window: Option<Time>,
+    /// What `--scale ci` does otherwise than its preset where the run stands; the experiment's own users go first.
+    pub ci: Ci,
 }
 
 /// One step with every value known.
@@ -175,9 +176,8 @@ impl ResolvedExperiment {
             seed: Some(overrides.seed.unwrap_or(experiment.seed)),
             steady_for: None,
             drain_limit: None,
-            ci_users: experiment.load.ci.users,
             partitions: overrides.partitions,
-            ci_window: overrides.ci_window,
+            ci: Ci { users: experiment.load.ci.users.or(overrides.ci.users), ..overrides.ci },
         };
         let (plan, shrink) = match Plan::resolve_document(&scenario, &below, variants) {
             Ok(resolved) => resolved,
@@ -298,7 +298,7 @@ fn scenario_lengths(
     let own = plan.steady().map_or(Time::seconds(3), |phase| phase.end.longest());
     let steady_for =
         overrides.steady_for.or(windows.steady.map(|len| shrink.window(len))).unwrap_or(own);
-    let wait = |len: Time| shrink.time(len).max(len.min(WAIT_MIN));
+    let wait = |len: Time| shrink.time(len).max(len.min(wait_min(shrink)));
     let windows = Windows {
         steady: Some(steady_for),
         fault: shrink.time(windows.fault),
@@ -307,6 +307,11 @@ fn scenario_lengths(
         drain: wait(windows.drain),
     };
     Lengths { windows, steady_for }
+}
+
+/// The shortest wait for a condition. To be back means to be back for a window, so that much is not left for getting there.
+fn wait_min(shrink: Shrink) -> Time {
+    Time(WAIT_MIN.0.saturating_add(shrink.window_min.0))
 }
 
 /// Lays over the file what it says of a substrate.
@@ -444,7 +449,7 @@ fn shrunk(mut experiment: Experiment, shrink: Shrink, substrate: Substrate) -> E
         shrink.gate(gate);
     }
     let recovery = &mut experiment.recovery;
-    recovery.within = shrink.time(recovery.within).max(recovery.within.min(WAIT_MIN));
+    recovery.within = shrink.time(recovery.within).max(recovery.within.min(wait_min(shrink)));
     recovery.hold = shrink.window(recovery.hold);
     experiment.final_reads.quiet = shrink
         .time(experiment.final_reads.quiet)
