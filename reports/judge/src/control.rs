@@ -18,10 +18,10 @@ const GOODPUT: f64 = 0.01;
 /// Difference of latency that is noise: a share, or so many nanoseconds.
 const NOISE_NS: u64 = 2_000_000;
 
-/// Share of latency that is noise between two equal runs, in percent. The virtual machines of real backends compile, collect and flush
+/// Share of latency that is noise between two equal runs, in percent of the smaller. The virtual machines of real backends compile, collect and flush
 /// when they will, and one stall of theirs is a hundredth of all messages (decision 47).
 fn noise_percent(substrate: &str) -> u64 {
-    if substrate == "embedded" { 10 } else { 30 }
+    if substrate == "embedded" { 10 } else { 100 }
 }
 
 /// Increase of counters between two instants.
@@ -163,7 +163,7 @@ pub(crate) fn agrees(case: &Case<'_>) -> Result<(), String> {
     // Below the floor of gates the generator's own lateness could decide.
     let floor = case.record.promises.lag_p99_ns.saturating_mul(LAG_GUARD_FACTOR);
     if let (Some(control), Some(mine)) = steady.p99 {
-        let most = (control / 100 * noise_percent(&manifest.substrate)).max(NOISE_NS);
+        let most = (control.min(mine) / 100 * noise_percent(&manifest.substrate)).max(NOISE_NS);
         if control.abs_diff(mine) > most && control.max(mine) > floor {
             return Err(format!(
                 "steady delivered p99 {} ms, control {} ms",
@@ -213,13 +213,15 @@ mod tests {
     }
 
     #[test]
-    /// Percentages are of the control run, whose figure is the larger one here: 42 % above is three tenths below.
-    fn real_backends_may_differ_by_three_tenths_and_not_by_more() {
+    fn real_backends_may_differ_by_a_factor_of_two_and_not_by_more() {
         for (substrate, percent, agrees) in [
             ("embedded", 105, true),
             ("embedded", 142, false),
-            ("containers", 142, true),
-            ("containers", 160, false),
+            ("embedded", 60, false),
+            ("containers", 190, true),
+            ("containers", 53, true),
+            ("containers", 210, false),
+            ("containers", 48, false),
         ] {
             let mut kit = Kit::with_recovery();
             kit.record.manifest.substrate = substrate.to_owned();

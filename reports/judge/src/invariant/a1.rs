@@ -2,7 +2,7 @@
 #![expect(clippy::cast_precision_loss, reason = "counters of a run are far below 2^52")]
 use std::collections::{BTreeMap, BTreeSet};
 
-use storm_record::control::ControlWindow;
+use storm_record::control::{ControlSummary, ControlWindow};
 use storm_record::facts::{CounterList, FaultKind, FaultLog};
 use storm_record::ledger::row::DelayRule;
 use storm_record::promises::ControlWanted;
@@ -60,29 +60,57 @@ fn by_port(counters: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
 /// Work that a fault makes by design: when connections were opened, and what has to be read from history.
 struct Openings {
     at_ns: Vec<u64>,
-    /// Instant of a wipe, and the pages that devices may read after it.
-    reading: Option<(u64, u64)>,
+    /// What devices may read after a wipe.
+    reading: Option<Reading>,
     /// The node that held the connection before may have taken its route away so long before the device opened the next: it
     /// found the silence first.
     ahead_ns: u64,
 }
 
+/// What devices may read from history because the store of all queues was wiped.
+struct Reading {
+    wiped_ns: u64,
+    pages: u64,
+    /// Everything that was ever sent to a device or by it, once.
+    bytes: u64,
+}
+
+impl Reading {
+    fn of(case: &Case<'_>, control: &ControlSummary) -> Option<Self> {
+        let wiped = |log: &&FaultLog| log.kind == Some(FaultKind::RegistryWipe);
+        let wiped_ns = case.record.facts.faults.iter().find(wiped)?.injected_ns?;
+        let (mut sends, mut bytes) = (0, 0);
+        for window in &control.windows {
+            sends += window.sends;
+            bytes += by_port(&window.counters).get("history bytes").copied().unwrap_or(0);
+        }
+        let messages: u64 = case
+            .spans()
+            .map(|(at, _)| case.record.counts(at))
+            .map(|counts| counts.delivered + counts.written)
+            .sum();
+        let pages = PAGES_A_CONVERSATION * conversations(case.world.people());
+        Some(Self { wiped_ns, pages, bytes: messages.saturating_mul(bytes / sends.max(1)) })
+    }
+}
+
 impl Openings {
-    fn of(case: &Case<'_>) -> Self {
+    fn of(case: &Case<'_>, control: &ControlSummary) -> Self {
         let mut all: Vec<u64> =
             case.record.ledger.opened.iter().map(|opened| opened.at_ns).collect();
         all.sort_unstable();
-        let wiped = |log: &&FaultLog| log.kind == Some(FaultKind::RegistryWipe);
-        let wiped = case.record.facts.faults.iter().find(wiped).and_then(|log| log.injected_ns);
-        let pages = |at_ns| (at_ns, PAGES_A_CONVERSATION * conversations(case.world.people()));
-        Self { at_ns: all, reading: wiped.map(pages), ahead_ns: case.bounds.half_open_ns() }
+        let reading = Reading::of(case, control);
+        Self { at_ns: all, reading, ahead_ns: case.bounds.half_open_ns() }
     }
 
     /// Calls of a port in a span that connections or a wipe explain.
     fn explain(&self, port: &str, from_ns: u64, to_ns: u64) -> u64 {
+        let read = self.reading.as_ref().filter(|reading| reading.wiped_ns <= to_ns);
         if port == "history calls" {
-            let read = self.reading.filter(|(wiped_ns, _)| *wiped_ns <= to_ns);
-            return read.map_or(0, |(_, pages)| pages);
+            return read.map_or(0, |reading| reading.pages);
+        }
+        if port == "history bytes" {
+            return read.map_or(0, |reading| reading.bytes);
         }
         if !CONNECTING.contains(&port) {
             return 0;
@@ -145,7 +173,9 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
             all
         });
     let now = by_port(&increase(&record.facts.counters, first.from_ns, last.to_ns));
-    let openings = Openings::of(case);
+    let openings = Openings::of(case, control);
+    let most_mean = case.bound("operations_a_delivery", MEAN);
+    let most_peak = case.bound("operations_peak", PEAK);
     for (port, usual) in &usual {
         let usual = a_unit(*usual, deliveries);
         if usual < IDLE {
@@ -155,10 +185,10 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
         let explained = openings.explain(port, first.from_ns, last.to_ns);
         let calls = now.get(port).copied().unwrap_or(0);
         let mean = a_unit(calls.saturating_sub(explained), mine.delivered);
-        if mean > MEAN * usual {
+        if mean > most_mean * usual {
             finding.violation(|| {
                 let what = format!(
-                    "{port}: {mean:.3} a delivery{}, control {usual:.3}, at most {MEAN} times that",
+                    "{port}: {mean:.3} a delivery{}, control {usual:.3}, at most {most_mean} times that",
                     beside(explained)
                 );
                 case.violation(what, None, Some(first.from_ns))
@@ -169,11 +199,11 @@ pub(super) fn check(case: &Case<'_>, finding: Finding) -> Finding {
         let usual_rate = usual * deliveries as f64 / seconds.max(1.0);
         let peak = peak(case, port, &openings, usual_rate, (first.from_ns, last.to_ns));
         if let Some(Peak { at_ns, rate, explained }) = peak
-            && rate > PEAK * usual_rate
+            && rate > most_peak * usual_rate
         {
             finding.violation(|| {
                 let what = format!(
-                    "{port}: {rate:.0} in one second{}, control {usual_rate:.0}, at most {PEAK} times that",
+                    "{port}: {rate:.0} in one second{}, control {usual_rate:.0}, at most {most_peak} times that",
                     beside(explained)
                 );
                 case.violation(what, None, Some(at_ns))
