@@ -62,11 +62,18 @@ impl Ledger {
 
     /// Appends until one is answered well; what was not stays written down with its answer.
     pub(super) async fn append_well(&self) -> u64 {
-        within(HEALING, "an append that is answered well", async || match self.append().await {
-            Appended::Ok { base, .. } => Some(base),
-            _ => None,
+        let appending = async {
+            loop {
+                if let Appended::Ok { base, .. } = self.append().await {
+                    return base;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(HEALING, appending).await.unwrap_or_else(|_| {
+            let answers = self.answers.lock().unwrap();
+            panic!("no append was answered well; the last: {:?}", answers.last_chunk::<3>());
         })
-        .await
     }
 
     /// Settles the fate of every append so far, since a producer keeps the order, and holds the log to all answers. Answers what was

@@ -39,7 +39,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use crate::arm::within;
 
 /// How long what was broken may take until it is whole again: a virtual machine starts, beside others and on two cores.
-pub(crate) const HEALING: Duration = Duration::from_mins(1);
+pub(crate) const HEALING: Duration = Duration::from_mins(2);
 /// Calls that may wait through one handle, the same on both arms.
 const WAITING_MAX: usize = 256;
 /// So many more are tried.
