@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub const CALLS_MAX: usize = 1_024;
 /// Pages of one node that history reads at a time; a further one waits for a place, up to [`WAIT_MAX`]. When all devices read at once, a
 /// store that was asked for everything at once answers nothing in time, and writes wait with the reads.
-pub const PAGES_MAX: usize = 8;
+pub const PAGES_MAX: u32 = 8;
 /// How long a call waits for `min_cseq` and for its place.
 pub const WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often a call that waits looks again.
@@ -57,7 +57,7 @@ impl ReadsService {
         let inner = Inner {
             history,
             room: Arc::new(Semaphore::new(CALLS_MAX)),
-            pages: Semaphore::new(PAGES_MAX),
+            pages: Semaphore::new(PAGES_MAX as usize),
             calls: observer.counter("reads.calls"),
             unavailable: observer.counter("reads.unavailable"),
             under_way: observer.gauge("reads.under_way", CALLS_MAX as u64),
@@ -255,7 +255,7 @@ mod tests {
         let rows = TwinHistory::new();
         rows.upsert(vec![row(1, 3)]).await.unwrap();
         let service = service(rows);
-        let all = service.pages.acquire_many(PAGES_MAX as u32).await.unwrap();
+        let all = service.pages.acquire_many(PAGES_MAX).await.unwrap();
         let call = call(10, 0);
         let freed = async {
             tokio::time::sleep(WAIT_MAX / 2).await;
@@ -268,7 +268,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn page_without_a_place_in_time_is_answered_as_unavailable() {
         let service = service(TwinHistory::new());
-        let _all = service.pages.acquire_many(PAGES_MAX as u32).await.unwrap();
+        let _all = service.pages.acquire_many(PAGES_MAX).await.unwrap();
         let began = Instant::now();
         assert!(service.rows(&call(10, 0)).await.is_none());
         assert!(began.elapsed() <= WAIT_MAX);
