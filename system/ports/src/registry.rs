@@ -132,7 +132,8 @@ pub trait SessionRegistry: Send + Sync {
     /// Routes that point to a node incarnation, at most `limit`.
     async fn routes_of(&self, node: &NodeKey, limit: usize) -> Result<Vec<RouteEntry>, PortError>;
 
-    /// Claims a node whose lease has ended for sweeping, for `claim`; `None` when there is none unclaimed.
+    /// Claims a node whose lease has ended for sweeping, for `claim`; `None` when there is none unclaimed. Heard by the store later than
+    /// the limit of a call it claims nobody: where calls are held up, renewals are too.
     async fn claim_dead(
         &self,
         sweeper: &str,

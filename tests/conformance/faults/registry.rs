@@ -12,6 +12,8 @@ type Registry = Site<dyn SessionRegistry>;
 
 const ANN: DeviceId = DeviceId(256);
 const LONG: Duration = Duration::from_mins(5);
+/// Over before the next call.
+const SHORT: Duration = Duration::from_millis(1);
 
 super::fault_stories!(
     registry,
@@ -20,6 +22,7 @@ super::fault_stories!(
         deletion_repeated_after_an_unknown_leaves_no_route,
         node_that_joins_again_after_an_unknown_has_one_incarnation_that_may_go_on,
         renewal_without_answer_leaves_the_lease_to_be_renewed,
+        claim_that_is_heard_late_claims_nobody,
         every_call_to_a_silent_store_ends_and_works_again,
         calls_beyond_those_that_may_wait_are_refused_at_once,
     ],
@@ -92,6 +95,18 @@ async fn renewal_without_answer_leaves_the_lease_to_be_renewed(site: Registry) {
     let nodes = site.port.nodes().await.unwrap();
     assert_eq!(nodes.len(), 1);
     assert!(nodes[0].key == node && nodes[0].left.is_some_and(|left| left <= LONG));
+}
+
+async fn claim_that_is_heard_late_claims_nobody(site: Registry) {
+    let node = NodeKey {
+        name: "gateway-1".into(),
+        epoch: site.port.join("gateway-1", addr(), &[Role::Gateway], SHORT).await.unwrap(),
+    };
+    site.freeze().await;
+    unanswered(&site.port.claim_dead("services-1", LONG).await);
+    site.thaw().await;
+    // Its lease has ended, and still it goes on: nobody claimed it.
+    assert!(site.port.renew(&node, LONG).await.unwrap());
 }
 
 async fn every_call_to_a_silent_store_ends_and_works_again(site: Registry) {

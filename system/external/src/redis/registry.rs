@@ -165,7 +165,10 @@ impl SessionRegistry for RedisRegistry {
         sweeper: &str,
         claim: Duration,
     ) -> Result<Option<NodeKey>, PortError> {
-        let answer = self.door.ask(self.lease(Script::Claim).arg(millis(claim))).await?;
+        let asked: u64 = answer::number(&self.door.ask(Call::new(Script::Now, &[])).await?)?;
+        let until = asked.saturating_add(millis(self.door.shared.call));
+        let call = self.lease(Script::Claim).arg(millis(claim)).arg(until);
+        let answer = self.door.ask(call).await?;
         let claimed = answer::list(answer)?
             .first()
             .map(|node| answer::text(node).and_then(|node| keys::parse_node(node).ok_or_else(odd)));

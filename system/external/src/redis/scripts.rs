@@ -25,6 +25,7 @@ scripts! {
     Renew = "clock" "leases" "renew";
     Leave = "clock" "leases" "leave";
     Nodes = "clock" "leases" "nodes";
+    Now = "clock" "now";
     Claim = "clock" "leases" "claim";
     Forget = "clock" "leases" "forget";
     Register = "clock" "routes" "register";

@@ -45,6 +45,7 @@ pub(super) struct Shared {
     pub(super) link: Link,
     pub(super) keys: Keys,
     pub(super) relay_queue: u64,
+    pub(super) call: Duration,
     longest: Gauge,
     observer: Observer,
 }
@@ -63,7 +64,8 @@ impl RedisStore {
         let link = Link::new(addr, call, adopt)?;
         let relay_queue = relay_queue.max(1);
         let longest = observer.gauge("relay_queue.items", relay_queue);
-        let shared = Shared { link, keys, relay_queue, longest, observer: observer.clone() };
+        let observer = observer.clone();
+        let shared = Shared { link, keys, relay_queue, call, longest, observer };
         shared.link.ready().await?;
         Ok(Self { shared: Arc::new(shared) })
     }

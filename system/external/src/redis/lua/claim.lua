@@ -1,5 +1,7 @@
--- ARGV: milliseconds of the claim. Answers {node}, or {} when none is dead and free. Of several the one that was never claimed goes
--- first, then the one whose claim ended first, then the one that died first.
+-- ARGV: milliseconds of the claim, until when the caller waits for the answer. Answers {node}, or {} when none is dead and free. Of
+-- several the one that was never claimed goes first, then the one whose claim ended first, then the one that died first.
+-- A claim that was held up on its way would take a node whose renewal was held up with it.
+if now > tonumber(ARGV[2]) then return {} end
 local chosen, chosen_claim
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', text(now))) do
   local claim = tonumber(redis.call('HGET', claims, node) or 0)

@@ -1,0 +1,2 @@
+-- Answers milliseconds by the server's clock.
+return text(now)
