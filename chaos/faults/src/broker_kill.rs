@@ -13,7 +13,10 @@ use crate::nodes::SLACK;
 use crate::roster::Roster;
 use crate::spec::BrokerKill;
 use crate::undo::Undo;
-use crate::witness::{Evidence, Reading};
+use crate::witness::{Evidence, LAPSE, Reading};
+
+/// Brokers are asked about brokers: with the majority gone a look takes several seconds until it says that nobody answers.
+const UNHEARD: Duration = Duration::from_secs(7);
 
 const ABOUT: About = About {
     fault: "broker-kill",
@@ -74,6 +77,10 @@ impl Effect for Down {
 
     fn patience(&self, timers: &Timers) -> Duration {
         timers.log_election + timers.log_append + SLACK
+    }
+
+    fn lapse(&self, _timers: &Timers) -> Duration {
+        LAPSE + UNHEARD
     }
 }
 
