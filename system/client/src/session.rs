@@ -58,6 +58,8 @@ pub struct Session {
     fetches: VecDeque<Fetch>,
     sync: Sync,
     rest: Rest,
+    /// The page of history under way.
+    reading: Option<Fetch>,
     /// This device came without cursor, and has read nothing from history yet.
     first_sync_is_due: bool,
 }
@@ -79,6 +81,7 @@ impl Session {
             fetches: VecDeque::new(),
             sync: Sync::default(),
             rest: Rest::default(),
+            reading: None,
             first_sync_is_due: false,
             shared,
             profile,
@@ -351,6 +354,9 @@ impl Session {
     pub fn closed(&mut self, code: Option<u16>, by: EndedBy, now: u64) -> Option<End> {
         let conn = self.conn.take()?;
         self.outbox.disconnected();
+        if let Some(fetch) = self.reading.take() {
+            self.fetches.push_front(fetch);
+        }
         let closed = Closed {
             conn_epoch: conn.epoch,
             code,

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub const CALLS_MAX: usize = 1_024;
 /// Pages of one node that history reads at a time; a further one waits for a place, up to [`WAIT_MAX`]. When all devices read at once, a
 /// store that was asked for everything at once answers nothing in time, and writes wait with the reads.
-pub const PAGES_MAX: u32 = 4;
+pub const PAGES_MAX: u32 = 8;
 /// How long a call waits for `min_cseq` and for its place.
 pub const WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often a call that waits looks again.

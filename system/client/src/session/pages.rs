@@ -80,28 +80,38 @@ impl Default for Sync {
 impl Session {
     /// Whether pages of history are wanted.
     pub fn syncing(&self) -> bool {
-        self.sync.running || !self.fetches.is_empty()
+        self.sync.running || self.reading.is_some() || !self.fetches.is_empty()
     }
 
     /// When the next page or pass is due.
     pub(super) fn pages_due_ns(&self) -> u64 {
+        // What follows waits for the page under way: a time that has come would wake the device again and again meanwhile.
+        if self.reading.is_some() {
+            return u64::MAX;
+        }
         let fetch = if self.fetches.is_empty() { u64::MAX } else { self.rest.until_ns };
         fetch.min(self.pass_due_ns().unwrap_or(u64::MAX))
     }
 
     /// When the next pass of a sync may begin.
     pub(super) fn pass_due_ns(&self) -> Option<u64> {
-        (self.sync.running && self.fetches.is_empty()).then_some(self.sync.next_ns)
+        let idle = self.reading.is_none() && self.fetches.is_empty();
+        (self.sync.running && idle).then_some(self.sync.next_ns)
     }
 
-    /// The next page of history to read, if its time has come.
+    /// The next page of history to read, if its time has come and none is under way; [`Self::fetched`] ends it.
     pub fn next_fetch(&mut self, now: u64) -> Option<Fetch> {
         self.conn.as_ref()?;
-        if now < self.rest.until_ns { None } else { self.fetches.pop_front() }
+        if self.reading.is_some() || now < self.rest.until_ns {
+            return None;
+        }
+        self.reading = self.fetches.pop_front();
+        self.reading.clone()
     }
 
     /// A page was read, or not.
     pub fn fetched(&mut self, mut fetch: Fetch, page: Option<MessagePage>, now: u64) {
+        self.reading = None;
         let who = self.profile.who;
         let Some(page) = page else {
             self.shared.app.odd(who, Oddity::HistoryFailed, now);

@@ -316,6 +316,21 @@ fn history_that_refuses_is_asked_less_and_less_often_and_then_at_once_again() {
 }
 
 #[test]
+fn a_page_under_way_wakes_nobody_and_is_asked_for_again_after_a_reconnect() {
+    let mut story = Story::connected(Hints::Obey);
+    story.deliver(1, 1, 0);
+    story.deliver(2, 4, 0);
+    let now = 2 * SECOND;
+    story.turn(now);
+    let fetch = story.session.next_fetch(now).unwrap();
+    assert!(story.session.due_ns() > now, "nothing is to be done before the page is here");
+    assert_eq!(story.session.next_fetch(now), None);
+    story.session.closed(None, EndedBy::Socket, now);
+    story.welcome(ResumeOutcome::Ok, 2, now);
+    assert_eq!(story.session.next_fetch(now), Some(fetch));
+}
+
+#[test]
 fn an_announced_loss_syncs_until_history_brings_nothing_new() {
     let mut story = Story::connected(Hints::Obey);
     story.deliver(1, 1, 0);
@@ -351,7 +366,9 @@ fn a_device_without_cursor_reads_its_queue_and_then_history() {
     // Its next connection has a cursor.
     story.session.closed(None, EndedBy::Socket, SECOND);
     assert!(story.welcome(ResumeOutcome::Ok, 4, 2 * SECOND));
-    story.session.fetched(fetch, Some(MessagePage { conv: conv(), messages: Vec::new() }), SECOND);
+    let fetch = story.session.next_fetch(2 * SECOND).unwrap();
+    let page = MessagePage { conv: conv(), messages: Vec::new() };
+    story.session.fetched(fetch, Some(page), 2 * SECOND);
     story.frame(ServerFrame::CaughtUp(CaughtUp { dseq: 3 }), 9 * SECOND);
     story.turn(9 * SECOND);
     assert!(!story.session.syncing());
