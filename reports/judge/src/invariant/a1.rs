@@ -19,7 +19,8 @@ const MEAN: f64 = 1.5;
 /// Peak second, times the control's mean.
 const PEAK: f64 = 3.0;
 /// A port below this share of its usual pace is held up, and what it leaves undone meanwhile it may make good at any pace: a backlog
-/// that is worked off is work put off, not work added. The mean still bounds all of it.
+/// that is worked off is work put off, not work added. The mean still bounds all of it. While a consumer group is held by a fault
+/// its share alone may be missing, so any pace below the usual one counts then.
 const HELD_UP: f64 = 0.5;
 /// Attempts a common cut, where the server dictates a window.
 const CONNECTS: f64 = 1.5;
@@ -253,9 +254,9 @@ struct Backlog {
 }
 
 impl Backlog {
-    fn look(&mut self, done: f64, seconds: f64) {
+    fn look(&mut self, done: f64, seconds: f64, group_held: bool) {
         let usual = self.usual_rate * seconds;
-        if done < HELD_UP * usual || done > usual {
+        if group_held || done < HELD_UP * usual || done > usual {
             self.left = (self.left + usual - done).max(0.0);
         }
     }
@@ -282,17 +283,26 @@ fn peak(
         let explained = openings.explain(port, from.at_ns, to.at_ns);
         (value(to).saturating_sub(value(from)).saturating_sub(explained) as f64, explained)
     };
+    let held = pauses(case);
     let (mut best, mut backlog) = (None::<Peak>, Backlog { usual_rate, left: 0.0 });
     for pair in looks.windows(4) {
         let (first, last) = (pair[0], pair[3]);
         let (more, explained) = rose(first, last);
         let rate = (more - backlog.left).max(0.0) / seconds(first, last).max(0.001);
-        backlog.look(rose(first, pair[1]).0, seconds(first, pair[1]));
+        let group_held = held.iter().any(|(from, to)| *from <= first.at_ns && pair[1].at_ns <= *to);
+        backlog.look(rose(first, pair[1]).0, seconds(first, pair[1]), group_held);
         if best.as_ref().is_none_or(|known| rate > known.rate) {
             best = Some(Peak { at_ns: last.at_ns, rate, explained });
         }
     }
     best
+}
+
+/// When a consumer group was held, from and to.
+fn pauses(case: &Case<'_>) -> Vec<(u64, u64)> {
+    let faults = &case.record.facts.faults;
+    let pauses = faults.iter().filter(|log| log.kind == Some(FaultKind::ConsumerPause));
+    pauses.filter_map(|log| Some((log.injected_ns?, log.healed_ns?))).collect()
 }
 
 /// Attempts for each connection that was cut and found a window dictated.
@@ -320,148 +330,4 @@ fn connects(case: &Case<'_>, finding: &mut Finding) {
 }
 
 #[cfg(test)]
-mod tests {
-    use storm_record::facts::FaultKind;
-    use storm_record::ledger::row::DelayRule;
-
-    use super::Backlog;
-    use crate::control::summarise;
-    use crate::finding::Outcome;
-    use crate::kit::{Kit, attempt, judged};
-    use crate::world::World;
-
-    const S: u64 = 1_000_000_000;
-    /// Calls a second that a quiet system makes.
-    const QUIET: u64 = 10;
-
-    /// A run and a control run that register and resume so many times a second.
-    fn connecting() -> Kit {
-        let mut kit = Kit::with_recovery();
-        for port in ["registry.register", "relay_queue.resume"] {
-            add(&mut kit, port, |at_ns| at_ns / S * QUIET);
-        }
-        kit.record.control = Some(summarise(&kit.record));
-        kit
-    }
-
-    /// Adds calls to a port, by the instant up to which they are counted.
-    fn add(kit: &mut Kit, port: &str, calls: impl Fn(u64) -> u64) {
-        for list in &mut kit.record.facts.counters {
-            *list.counters.entry(format!("port.{port}.calls")).or_default() += calls(list.at_ns);
-        }
-    }
-
-    /// Every device goes and comes back.
-    fn all_reconnect(kit: &mut Kit, at_ns: u64) -> u64 {
-        let devices: Vec<u32> =
-            kit.record.ledger.opened.iter().map(|opened| opened.device).collect();
-        for device in &devices {
-            kit.reconnect(*device, at_ns, at_ns + S / 10);
-        }
-        devices.len() as u64
-    }
-
-    #[test]
-    fn operations_that_grow_against_control_are_convicted() {
-        let mut kit = Kit::with_recovery();
-        let mut extra = 0;
-        for list in kit.record.facts.counters.iter_mut().filter(|list| list.at_ns > 6 * S) {
-            extra += 500;
-            *list.counters.get_mut("port.log.append.calls").unwrap() += extra;
-        }
-        judged(&kit).only_fails("A1");
-    }
-
-    #[test]
-    fn devices_that_come_back_may_register_and_resume() {
-        let mut kit = connecting();
-        let devices = all_reconnect(&mut kit, 8 * S);
-        assert!(devices * 3 / 3 > 2 * QUIET, "so many that it would be a peak");
-        for port in ["registry.register", "relay_queue.resume"] {
-            add(&mut kit, port, |at_ns| if at_ns > 8 * S { 3 * devices } else { 0 });
-        }
-        judged(&kit).passes();
-    }
-
-    #[test]
-    fn the_same_growth_without_a_connection_is_convicted() {
-        for port in ["registry.register", "relay_queue.resume"] {
-            let mut kit = connecting();
-            let devices = kit.record.ledger.opened.len() as u64;
-            add(&mut kit, port, |at_ns| if at_ns > 8 * S { 3 * devices } else { 0 });
-            judged(&kit).only_fails("A1");
-        }
-    }
-
-    #[test]
-    fn connections_explain_calls_until_they_are_opened_and_none_after() {
-        let mut kit = connecting();
-        let devices = all_reconnect(&mut kit, 7 * S);
-        add(&mut kit, "registry.register", |at_ns| if at_ns > 11 * S { 3 * devices } else { 0 });
-        let report = judged(&kit);
-        report.only_fails("A1");
-        assert!(report.finding("A1").evidence[0].what.contains("in one second"));
-    }
-
-    #[test]
-    fn what_a_port_left_undone_is_its_backlog_until_it_is_done() {
-        let mut backlog = Backlog { usual_rate: 10.0, left: 0.0 };
-        for done in [9.0, 8.0, 11.0, 9.0] {
-            backlog.look(done, 1.0);
-        }
-        assert!(backlog.left.abs() < 1e-9, "a pace that varies leaves nothing: {}", backlog.left);
-        for _ in 0..6 {
-            backlog.look(0.0, 1.0);
-        }
-        assert!((backlog.left - 60.0).abs() < 1e-9);
-        backlog.look(40.0, 1.0);
-        assert!((backlog.left - 30.0).abs() < 1e-9);
-        backlog.look(100.0, 1.0);
-        assert!(backlog.left.abs() < 1e-9, "more than that is no backlog");
-    }
-
-    #[test]
-    fn connections_explain_no_calls_of_other_ports() {
-        let mut kit = connecting();
-        let devices = all_reconnect(&mut kit, 8 * S);
-        add(&mut kit, "log.append", |at_ns| if at_ns > 8 * S { 30 * devices } else { 0 });
-        judged(&kit).only_fails("A1");
-    }
-
-    #[test]
-    fn devices_whose_queues_were_wiped_may_read_history_and_no_more_than_they_need() {
-        let reading = |kind, times: u64| {
-            let mut kit = Kit::with_recovery();
-            add(&mut kit, "history.page", |at_ns| at_ns / S * QUIET);
-            kit.record.control = Some(summarise(&kit.record));
-            let world = World::read(&kit.record.plan).unwrap();
-            let all = super::conversations(world.people());
-            assert!(all > 3 * QUIET, "so many that it would be a peak");
-            let read = |at_ns| if at_ns > 8 * S { times * all } else { 0 };
-            add(&mut kit, "history.page", read);
-            kit.fault(kind, 8 * S - 1, 8 * S);
-            judged(&kit)
-        };
-        let wiped = reading(FaultKind::RegistryWipe, 4).finding("A1").outcome;
-        assert_eq!(wiped, Outcome::Pass);
-        for (kind, times) in [(FaultKind::RegistryWipe, 20), (FaultKind::PortSlow, 4)] {
-            assert_eq!(reading(kind, times).finding("A1").outcome, Outcome::Fail, "{kind:?}");
-        }
-    }
-
-    #[test]
-    fn attempts_a_cut_connection_stay_bounded() {
-        let mut kit = connecting();
-        let rule = DelayRule::Window(S);
-        let spread = |device: u32| u64::from(device) % 100 * (S / 100);
-        for device in 1_000..1_200 {
-            kit.record.ledger.attempts.push(attempt(device, 1, 8 * S, spread(device), rule));
-        }
-        judged(&kit).passes();
-        for device in 1_000..1_200 {
-            let again = attempt(device, 2, 9 * S, spread(device), DelayRule::Backoff);
-            kit.record.ledger.attempts.push(again);
-        }
-        assert_eq!(judged(&kit).finding("A1").outcome, Outcome::Fail);
-    }
-}
+mod tests;
