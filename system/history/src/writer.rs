@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Deps;
 
-/// Rows of one write.
-pub(crate) const WRITE_ROWS: usize = 500;
+/// Rows of one write: so many that a slow store takes them within the limit of a call, since a write without an answer is made again.
+pub(crate) const WRITE_ROWS: usize = 200;
 /// Rows of one write after it failed again and again.
 const WRITE_ROWS_MIN: usize = 25;
-/// Writes of a partition begin at least this far apart while they are smaller than [`WRITE_ROWS`]: a store pays for a request what
-/// it pays for a dozen rows, and nobody waits for these.
+/// Writes of a partition begin at least this far apart while they are smaller than [`WRITE_ROWS`]: what a store gets together it
+/// makes durable together, and nobody waits for these.
 const GATHER: Duration = Duration::from_millis(100);
 /// Declared limit of the gauge `history.lag_ms`.
 const LAG_MS_MAX: u64 = 60_000;

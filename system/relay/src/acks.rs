@@ -21,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Devices whose trim may wait; the oldest is dropped beyond it, and the device's next ack repeats it.
 pub(crate) const DEVICES_MAX: usize = 10_000;
-/// Period of appends and trims. A log pays for batches, and a receipt gathers several times as long before and after.
+/// Period of appends and trims. A log pays for batches, and a receipt gathers as long before and after.
 const TICK: Duration = Duration::from_millis(200);
 /// A partition that refused is left alone for this long.
 const REST: Duration = Duration::from_millis(250);
