@@ -16,7 +16,7 @@ use crate::inbox::{Inbox, Position};
 use crate::outbox::{Outbox, Outcome};
 use crate::policy::Hints;
 pub use pages::Fetch;
-use pages::{Rest, Sync};
+use pages::{PageBackoff, Sync};
 use telling::{Encoder, shower, tell};
 
 /// What the task does next.
@@ -57,7 +57,7 @@ pub struct Session {
     offset_ms: i128,
     fetches: VecDeque<Fetch>,
     sync: Sync,
-    rest: Rest,
+    page_backoff: PageBackoff,
     /// The page of history under way.
     reading: Option<Fetch>,
     /// This device came without cursor, and has read nothing from history yet.
@@ -80,7 +80,7 @@ impl Session {
             offset_ms: 0,
             fetches: VecDeque::new(),
             sync: Sync::default(),
-            rest: Rest::default(),
+            page_backoff: PageBackoff::default(),
             reading: None,
             first_sync_is_due: false,
             shared,

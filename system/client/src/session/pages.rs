@@ -55,7 +55,7 @@ impl Fetch {
 
 /// Until when a device leaves history alone, and how many pages in a row it could not read.
 #[derive(Debug, Default)]
-pub(super) struct Rest {
+pub(super) struct PageBackoff {
     until_ns: u64,
     failures: u32,
 }
@@ -89,7 +89,7 @@ impl Session {
         if self.reading.is_some() {
             return u64::MAX;
         }
-        let fetch = if self.fetches.is_empty() { u64::MAX } else { self.rest.until_ns };
+        let fetch = if self.fetches.is_empty() { u64::MAX } else { self.page_backoff.until_ns };
         fetch.min(self.pass_due_ns().unwrap_or(u64::MAX))
     }
 
@@ -102,7 +102,7 @@ impl Session {
     /// The next page of history to read, if its time has come and none is under way; [`Self::fetched`] ends it.
     pub fn next_fetch(&mut self, now: u64) -> Option<Fetch> {
         self.conn.as_ref()?;
-        if self.reading.is_some() || now < self.rest.until_ns {
+        if self.reading.is_some() || now < self.page_backoff.until_ns {
             return None;
         }
         self.reading = self.fetches.pop_front();
@@ -115,9 +115,9 @@ impl Session {
         let who = self.profile.who;
         let Some(page) = page else {
             self.shared.app.odd(who, Oddity::HistoryFailed, now);
-            let most = self.retry_ns() << self.rest.failures.min(FETCH_RETRY_DOUBLINGS);
-            self.rest.failures += 1;
-            self.rest.until_ns = now + most / 2 + self.dice.up_to(most / 2);
+            let most = self.retry_ns() << self.page_backoff.failures.min(FETCH_RETRY_DOUBLINGS);
+            self.page_backoff.failures += 1;
+            self.page_backoff.until_ns = now + most / 2 + self.dice.up_to(most / 2);
             if now < fetch.give_up_ns {
                 self.fetches.push_back(fetch);
             } else {
@@ -125,7 +125,7 @@ impl Session {
             }
             return;
         };
-        self.rest = Rest::default();
+        self.page_backoff = PageBackoff::default();
         let epoch = self.conn.as_ref().map_or(self.epoch_max, |conn| conn.epoch);
         let (rows, own) = (page.messages.len(), self.profile.device);
         let mut show = shower(&self.shared, who, epoch, now);
