@@ -51,6 +51,19 @@ impl RedisRegistry {
         Call::new(script, &self.door.shared.keys.leases())
     }
 
+    /// Claims, unless it is later than `until` by the server's clock, in milliseconds.
+    pub(super) async fn claim_by(
+        &self,
+        until: u64,
+        claim: Duration,
+    ) -> Result<Option<NodeKey>, PortError> {
+        let call = self.lease(Script::Claim).arg(millis(claim)).arg(until);
+        let answer = answer::list(self.door.ask(call).await?)?;
+        let node =
+            |node| answer::text(node).and_then(|node| keys::parse_node(node).ok_or_else(odd));
+        answer.first().map(node).transpose()
+    }
+
     /// A call of a script that changes routes.
     fn routing(&self, script: Script) -> Call {
         let keys = &self.door.shared.keys;
@@ -167,12 +180,7 @@ impl SessionRegistry for RedisRegistry {
     ) -> Result<Option<NodeKey>, PortError> {
         let asked: u64 = answer::number(&self.door.ask(Call::new(Script::Now, &[])).await?)?;
         let until = asked.saturating_add(millis(self.door.shared.call));
-        let call = self.lease(Script::Claim).arg(millis(claim)).arg(until);
-        let answer = self.door.ask(call).await?;
-        let claimed = answer::list(answer)?
-            .first()
-            .map(|node| answer::text(node).and_then(|node| keys::parse_node(node).ok_or_else(odd)));
-        let claimed = claimed.transpose()?;
+        let claimed = self.claim_by(until, claim).await?;
         if let Some(node) = &claimed {
             tracing::debug!(sweeper, node = %node.name, epoch = node.epoch, "A dead node is being swept.");
         }

@@ -85,7 +85,7 @@ impl RedisStore {
         RedisAdmin::new(self.door())
     }
 
-    fn door(&self) -> Door {
+    pub(super) fn door(&self) -> Door {
         Door { shared: Arc::clone(&self.shared), places: Arc::new(Semaphore::new(WAITING_MAX)) }
     }
 }

@@ -12,6 +12,7 @@ use chat_protocol::DeviceId;
 use chat_protocol::ids::slot_of;
 use redis::aio::MultiplexedConnection;
 
+use crate::redis::registry::RedisRegistry;
 use crate::redis::{RedisConfig, RedisStore};
 
 const ANN: DeviceId = DeviceId(256);
@@ -240,6 +241,17 @@ async fn operator_sees_changes_of_routes_from_a_cursor_on() {
     bed.command(redis::cmd("XTRIM").arg(key).arg("MAXLEN").arg(0)).await;
     let (all, _) = admin.routes_since(start).await.unwrap();
     assert_eq!((all.len(), all[0].device, &all[0].route), (1, ANN, &None));
+}
+
+#[tokio::test]
+async fn claim_that_the_server_hears_after_its_time_claims_nobody() {
+    let Some(mut bed) = Bed::new().await else { return };
+    let node = bed.node("gateway-1").await;
+    bed.store.registry().leave(&node).await.unwrap();
+    let registry = RedisRegistry::new(bed.store.door());
+    let now = bed.clock_ms().await;
+    assert_eq!(registry.claim_by(now - 1, LONG).await.unwrap(), None);
+    assert_eq!(registry.claim_by(now + 60_000, LONG).await.unwrap(), Some(node));
 }
 
 #[tokio::test]
