@@ -131,6 +131,20 @@ async fn history_that_fails_holds_the_position_back_and_gets_the_rows_later() {
     node.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn history_that_is_away_is_asked_ever_more_seldom_and_gets_everything_when_it_is_back() {
+    let bench = Bench::new();
+    bench.history.fail_upserts(u32::MAX);
+    let node = bench.start("services-1", MidRule::FromLog);
+    bench.send(1..=5);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let asked = bench.observer.counter("history.writes_refused").get();
+    assert!((20..=24).contains(&asked), "{asked} times in 20 s");
+    bench.history.fail_upserts(0);
+    bench.has(5).await;
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn history_too_slow_for_many_rows_at_once_gets_fewer() {
     let bench = Bench::new();

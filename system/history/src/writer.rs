@@ -29,6 +29,9 @@ const WRITE_ROWS_MIN: usize = 25;
 /// Writes of a partition begin at least this far apart while they are smaller than [`WRITE_ROWS`]: what a store gets together it
 /// makes durable together, and nobody waits for these.
 const GATHER: Duration = Duration::from_millis(100);
+/// Longest pause before rows are written again; it doubles from [`RETRY_PAUSE`] with each refusal in a row. A history that is away gets
+/// a few rows a second then, not its usual load several times over.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Declared limit of the gauge `history.lag_ms`.
 const LAG_MS_MAX: u64 = 60_000;
 
@@ -188,7 +191,7 @@ impl Writer {
     /// Writes rows, again and again until history takes them: the partition waits. A history that is too slow for so many in one
     /// call gets fewer, since what it cannot take within a call's time it never takes.
     async fn write(&mut self, rows: Vec<Row>) {
-        let mut left = &rows[..];
+        let (mut left, mut pause) = (&rows[..], RETRY_PAUSE);
         while let Some(oldest) = left.first() {
             let (part, rest) = left.split_at(self.width.min(left.len()));
             let taken = self.deps.history.upsert(part.to_vec()).await;
@@ -197,13 +200,14 @@ impl Writer {
                 Ok(()) => {
                     self.rows.add(part.len() as u64);
                     self.width = (self.width * 2).min(WRITE_ROWS);
-                    left = rest;
+                    (left, pause) = (rest, RETRY_PAUSE);
                 }
                 Err(error) => {
                     tracing::debug!(partition = self.partition, %error, "History did not take rows; they come again.");
                     self.refused.add(1);
                     self.width = (self.width / 2).max(WRITE_ROWS_MIN);
-                    sleep(RETRY_PAUSE).await;
+                    sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_PAUSE_MAX);
                 }
             }
         }
