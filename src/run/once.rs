@@ -152,7 +152,7 @@ async fn on_runtime(
     let started_ms = record::wall_ms();
     let clock = RunClock::start();
     let timers = system::timers(plan);
-    let manifest = record::manifest(setup, started_ms);
+    let mut manifest = record::manifest(setup, started_ms);
     let promises = record::promises(setup);
     folder.begin(&manifest, plan, &promises).map_err(unwritable)?;
 
@@ -163,10 +163,13 @@ async fn on_runtime(
     let mut entries = config.entries();
     let nodes = config.node_names();
     let testbed = Testbed::start(config).await.map_err(|error| {
-        Edge::no_start("the system did not start").caused_by(error).hint(
-            "`chatstorm doctor` shows what this machine lacks; a port may be taken by another run",
-        )
+        let lacks =
+            "`chatstorm doctor` shows what this machine lacks; a port may be taken by another run";
+        let cure = error.cure().unwrap_or_else(|| lacks.to_owned());
+        Edge::no_start("the system did not start").caused_by(error).hint(cure)
     })?;
+    manifest.servers = testbed.servers();
+    folder.put_manifest(&manifest).map_err(unwritable)?;
     let proxies = match setup.experiment {
         Some(experiment) if experiment.needs_proxy() => Some(proxies(plan, &mut entries).await?),
         _ => None,

@@ -84,6 +84,7 @@ pub(super) fn manifest(setup: &Setup<'_>, started_ms: u64) -> Manifest {
         variants: plan.system.variants.clone(),
         settings: BTreeMap::new(),
         timers: system::timers(plan),
+        servers: BTreeMap::new(),
         partitions: plan.system.log.partitions,
         started_ms,
         command: identity.command.clone(),

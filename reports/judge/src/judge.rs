@@ -95,6 +95,7 @@ fn report(case: &Case<'_>) -> Report {
         faults: facts.faults.iter().map(|log| fault(case, log)).collect(),
         recovery: recovery(case),
         cpu: tables::cpu(case),
+        batches: tables::batches(case),
         control: compared(case),
         coverage,
         damaged: record.damaged.clone(),
@@ -239,6 +240,7 @@ fn identity(record: &Record) -> Identity {
         host: manifest.host,
         variants: manifest.variants,
         settings: manifest.settings,
+        servers: manifest.servers,
         started_ms: manifest.started_ms,
     }
 }

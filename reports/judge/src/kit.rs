@@ -149,6 +149,7 @@ fn manifest() -> Manifest {
         variants: Vec::new(),
         settings: BTreeMap::new(),
         timers: Timers::short(),
+        servers: BTreeMap::new(),
         partitions: 8,
         started_ms: 0,
         command: text("chatstorm run t"),

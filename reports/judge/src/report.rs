@@ -73,6 +73,9 @@ pub struct Identity {
     pub variants: Vec<String>,
     /// Settings that differ from their default.
     pub settings: BTreeMap<String, String>,
+    /// What the servers of real backends say of their version, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub servers: BTreeMap<String, String>,
     /// Wall clock at the start, milliseconds since 1970.
     pub started_ms: u64,
 }
@@ -289,6 +292,22 @@ pub struct CpuGroup {
     pub us_a_send: f64,
     /// Busiest thread and its share of a core.
     pub busiest: String,
+    /// Cores of each thread, or of each container where it is one, by name.
+    #[serde(default)]
+    pub parts: BTreeMap<String, f64>,
+}
+
+/// How much a real backend gets at a time: it pays for requests more than for what is in them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BatchRow {
+    /// `kafka`, `cassandra`, `redis`.
+    pub backend: String,
+    /// What is counted: `records a batch`, `rows a request`, `items a script`.
+    pub unit: String,
+    /// So many on average over the steady windows.
+    pub mean: f64,
+    /// Batches, requests or scripts a second.
+    pub a_second: f64,
 }
 
 /// The control run beside this one.
@@ -367,6 +386,9 @@ pub struct Report {
     pub recovery: Option<RecoveryReport>,
     /// CPU.
     pub cpu: Vec<CpuGroup>,
+    /// Batches of real backends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub batches: Vec<BatchRow>,
     /// Control run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlReport>,

@@ -42,6 +42,9 @@ pub struct Manifest {
     pub settings: BTreeMap<String, String>,
     /// Timers of the running system: bounds derive from them.
     pub timers: Timers,
+    /// What the servers of real backends say of their version, by name; none where the backends are embedded, or never started.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub servers: BTreeMap<String, String>,
     /// Log partitions.
     pub partitions: u32,
     /// Wall clock at the start, milliseconds since 1970.

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 
 use storm_judge::finding::{Finding, Outcome, Violation};
 use storm_judge::report::{
-    Commands, CpuGroup, FaultReport, GateResult, GuardResult, Hypothesis, Identity, LatencyRow,
-    LedgerReport, Quantity, RecoveryReport, Report, SCHEMA, WindowRow,
+    BatchRow, Commands, CpuGroup, FaultReport, GateResult, GuardResult, Hypothesis, Identity,
+    LatencyRow, LedgerReport, Quantity, RecoveryReport, Report, SCHEMA, WindowRow,
 };
 use storm_judge::verdict::{Reason, Verdict};
 
@@ -76,6 +76,7 @@ pub(crate) fn passed() -> Report {
             host: "x86_64, 2 cores, 8 GiB".into(),
             variants: Vec::new(),
             settings: BTreeMap::new(),
+            servers: BTreeMap::new(),
             started_ms: 1_795_242_922_000,
         },
         findings: vec![
@@ -138,7 +139,9 @@ pub(crate) fn passed() -> Report {
             cores: 0.18,
             us_a_send: 36.4,
             busiest: "storm-io-0 at 15 %".into(),
+            parts: BTreeMap::from([("storm-io-0".into(), 0.15), ("storm-sched-0".into(), 0.03)]),
         }],
+        batches: Vec::new(),
         control: None,
         coverage: Vec::new(),
         damaged: Vec::new(),
@@ -147,6 +150,36 @@ pub(crate) fn passed() -> Report {
             again: "chatstorm report 20261121-063522-7f3a".into(),
         },
     }
+}
+
+/// The same run on real backends.
+pub(crate) fn on_containers() -> Report {
+    let mut report = passed();
+    report.identity.substrate = "containers".into();
+    report.identity.servers = BTreeMap::from([("kafka-1".into(), "4.1.0".into())]);
+    report.cpu.push(CpuGroup {
+        group: "backends".into(),
+        cpu_s: 1.6,
+        cores: 0.32,
+        us_a_send: 1_066.0,
+        busiest: "chat-kafka-1 26 %".into(),
+        parts: BTreeMap::from([("chat-kafka-1".into(), 0.26), ("chat-redis".into(), 0.06)]),
+    });
+    report.cpu.push(CpuGroup {
+        group: "gateways".into(),
+        cpu_s: 0.5,
+        cores: 0.1,
+        us_a_send: 333.0,
+        busiest: "gw-gateway-1 10 %".into(),
+        parts: BTreeMap::from([("gw-gateway-1".into(), 0.1)]),
+    });
+    report.batches.push(BatchRow {
+        backend: "kafka".into(),
+        unit: "records a batch".into(),
+        mean: 2.64,
+        a_second: 113.7,
+    });
+    report
 }
 
 /// The same run with a broken promise, an open check, a missed gate and a tripped guard.

@@ -70,8 +70,28 @@ pub fn markdown(report: &Report) -> String {
         lines.push(String::new());
         lines.extend(grid(&rows));
     }
+    lines.extend(containers(report));
     lines.extend([String::new(), format!("`{}`", report.commands.repeat), String::new()]);
     lines.join("\n")
+}
+
+/// Cores and version of every container, and what the backends get at a time.
+fn containers(report: &Report) -> Vec<String> {
+    if report.identity.substrate != "containers" {
+        return Vec::new();
+    }
+    let one = |(name, cores): (&str, f64)| {
+        let version = report.identity.servers.get(name);
+        let version = version.map(|version| format!(" ({version})")).unwrap_or_default();
+        format!("{name}{version} {cores:.2}")
+    };
+    let parts: Vec<_> = table::containers(&report.cpu).into_iter().map(one).collect();
+    let batches: Vec<_> = report.batches.iter().map(table::batch).collect();
+    let said = [("Cores", parts), ("At a time", batches)];
+    said.into_iter()
+        .filter(|(_, words)| !words.is_empty())
+        .flat_map(|(what, words)| [String::new(), format!("{what}: {}", words.join(", "))])
+        .collect()
 }
 
 fn checks(report: &Report) -> Vec<String> {
@@ -153,6 +173,16 @@ mod tests {
         report.faults.extend(std::iter::repeat_n(fault, 20));
         let page = markdown(&report);
         assert!(page.lines().count() < 60, "{} lines\n{page}", page.lines().count());
+    }
+
+    #[test]
+    fn page_of_a_run_on_real_backends_names_them_with_their_versions() {
+        let page = markdown(&kit::on_containers());
+        assert!(
+            page.contains("Cores: kafka-1 (4.1.0) 0.26, gateway-1 0.10, redis 0.06\n"),
+            "{page}"
+        );
+        assert!(page.contains("At a time: kafka 2.6 records a batch (114 a second)\n"), "{page}");
     }
 
     #[test]

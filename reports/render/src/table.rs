@@ -2,7 +2,7 @@
 use storm_judge::Report;
 use storm_judge::finding::{Finding, Outcome};
 use storm_judge::report::{
-    CpuGroup, FaultReport, GateResult, LatencyRow, LedgerReport, Quantity, RecoveryReport,
+    BatchRow, CpuGroup, FaultReport, GateResult, LatencyRow, LedgerReport, Quantity, RecoveryReport,
 };
 
 use crate::words::{count, time};
@@ -160,6 +160,25 @@ pub(crate) fn recovery(recovery: &RecoveryReport) -> String {
         }
         None => format!("not recovered within {}", at(recovery.within_ms)),
     }
+}
+
+/// What a backend gets at a time, in words.
+pub(crate) fn batch(row: &BatchRow) -> String {
+    format!("{} {:.1} {} ({:.0} a second)", row.backend, row.mean, row.unit, row.a_second)
+}
+
+/// Groups whose parts are containers where the system runs in them.
+const IN_CONTAINERS: [&str; 4] = ["gateways", "services", "balancers", "backends"];
+
+/// Cores of every container, the busiest first.
+pub(crate) fn containers(groups: &[CpuGroup]) -> Vec<(&str, f64)> {
+    let groups = groups.iter().filter(|group| IN_CONTAINERS.contains(&group.group.as_str()));
+    let mut parts: Vec<_> = groups
+        .flat_map(|group| &group.parts)
+        .map(|(name, cores)| (name.split_once('-').map_or(name.as_str(), |(_, rest)| rest), *cores))
+        .collect();
+    parts.sort_by(|one, other| other.1.total_cmp(&one.1));
+    parts
 }
 
 /// CPU of a group of threads.

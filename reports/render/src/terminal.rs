@@ -31,6 +31,8 @@ pub fn text(report: &Report, color: bool) -> String {
         report.recovery.iter().map(|recovery| format!("recovery  {}", table::recovery(recovery))),
     );
     lines.extend(cpu(report));
+    lines.extend(containers(report));
+    lines.extend(batches(report));
     lines.extend(report.damaged.iter().map(|part| format!("damaged   {part}")));
     lines.push(format!("again     {}", report.commands.again));
     lines.push(format!("repeat    {}", report.commands.repeat));
@@ -140,6 +142,21 @@ fn cpu(report: &Report) -> Option<String> {
     (!groups.is_empty()).then(|| format!("cpu       {}", groups.join(", ")))
 }
 
+/// CPU of every container, the busiest first; nothing where everything is a thread.
+fn containers(report: &Report) -> Option<String> {
+    if report.identity.substrate != "containers" {
+        return None;
+    }
+    let parts = table::containers(&report.cpu);
+    let parts: Vec<_> = parts.iter().map(|(name, cores)| format!("{name} {cores:.2}")).collect();
+    (!parts.is_empty()).then(|| format!("  cores of {}", parts.join(", ")))
+}
+
+fn batches(report: &Report) -> Option<String> {
+    let rows: Vec<_> = report.batches.iter().map(table::batch).collect();
+    (!rows.is_empty()).then(|| format!("batches   {}", rows.join(", ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +167,13 @@ mod tests {
         let text = text(&kit::passed(), false);
         assert!(text.lines().count() <= 24, "{text}");
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn run_on_real_backends_shows_every_container_and_what_it_gets_at_a_time() {
+        let text = text(&kit::on_containers(), false);
+        assert!(text.contains("  cores of kafka-1 0.26, gateway-1 0.10, redis 0.06\n"), "{text}");
+        assert!(text.contains("batches   kafka 2.6 records a batch (114 a second)\n"), "{text}");
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod threads;
 mod unit;
 mod variant;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -72,6 +73,17 @@ pub enum StartError {
     /// A node did not become ready.
     #[error(transparent)]
     Node(#[from] ControlError),
+}
+
+impl StartError {
+    /// What to do about it, where that is known.
+    pub fn cure(&self) -> Option<String> {
+        match self {
+            #[cfg(feature = "containers")]
+            Self::Containers(error) => Some(error.cure()),
+            _ => None,
+        }
+    }
 }
 
 /// A running system.
@@ -131,6 +143,11 @@ impl Testbed {
     /// Where clients connect.
     pub fn entries(&self) -> Vec<SocketAddr> {
         self.config.entries()
+    }
+
+    /// What the servers of real backends say of their version, by name.
+    pub fn servers(&self) -> BTreeMap<String, String> {
+        self.substrate.servers()
     }
 
     /// Ends every node and backend, and waits until they have ended.

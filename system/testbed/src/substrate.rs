@@ -1,4 +1,5 @@
 //! What a system stands on: the operator's side of its backends, and the ports of a node.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,11 @@ pub(crate) trait Substrate: Send + Sync {
     /// between nodes and backends is the harness's: its names begin with `storm-`.
     async fn cpu(&self) -> Vec<ThreadCpu> {
         Vec::new()
+    }
+
+    /// What the servers of real backends say of their version, by name.
+    fn servers(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
 
     /// Ends the backends; what they say later is refused.

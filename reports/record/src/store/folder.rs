@@ -148,6 +148,11 @@ impl RunFolder {
         self.put_json("promises.json", promises)
     }
 
+    /// Writes the manifest again, with what was not known before.
+    pub fn put_manifest(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        self.put_json("manifest.json", manifest)
+    }
+
     /// Writes the summary of the control run.
     pub fn put_control(&self, control: &ControlSummary) -> Result<(), StoreError> {
         let mut frames = Frames::default();

@@ -31,6 +31,7 @@ fn manifest() -> Manifest {
         variants: Vec::new(),
         settings: std::collections::BTreeMap::new(),
         timers: chat_protocol::limits::Timers::DEFAULT,
+        servers: std::collections::BTreeMap::new(),
         partitions: 8,
         started_ms: 0,
         command: String::new(),

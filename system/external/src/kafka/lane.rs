@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use chat_ports::log::{Appended, Partition, Why};
-use chat_ports::observe::Gauge;
+use chat_ports::observe::{Counter, Gauge};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -69,6 +69,8 @@ pub(super) struct Shared {
     pub(super) producers: Producers,
     pub(super) buffer: Arc<Buffer>,
     pub(super) ends: Arc<Ends>,
+    pub(super) batches: Counter,
+    pub(super) records: Counter,
 }
 
 /// The ways to the partitions' tasks.
@@ -197,6 +199,10 @@ impl Lane {
             let records = values.len() as u64;
             flying.push(Flying { flight, room, asked, reply: Some(reply), records });
         }
+        if !flying.is_empty() {
+            self.shared.batches.add(1);
+            self.shared.records.add(flying.iter().map(|one| one.records).sum());
+        }
         (batch, flying)
     }
 
@@ -297,6 +303,8 @@ mod tests {
             producers: Producers::start(&config, &Keeper::start().unwrap()).unwrap(),
             buffer: Buffer::new(log_buffer, observer.gauge("log.buffer_bytes", log_buffer)),
             ends: Ends::new(&config),
+            batches: observer.counter("kafka.batches"),
+            records: observer.counter("kafka.records"),
             config,
         });
         let (lanes, tasks) = Lanes::new(&shared);

@@ -58,6 +58,8 @@ impl Tend for Inner {
 impl KafkaLog {
     /// Connects, on the runtime that is to carry the log: finds a broker and asks it for the shortest session it accepts. Answers
     /// within two limits of a call. Topics may be missing yet; `KafkaAdmin::create_topics` makes them.
+    ///
+    /// Counts `kafka.batches` (appends that gathered and went together) and `kafka.records` (records in them).
     pub async fn connect(config: KafkaConfig, observer: &Observer) -> Result<Self, PortError> {
         let keeper = Keeper::start()
             .map_err(|error| PortError::Refused(format!("no thread for Kafka: {error}")))?;
@@ -72,6 +74,8 @@ impl KafkaLog {
             producers: Producers::start(&config, &keeper)?,
             buffer: Buffer::new(config.log_buffer, gauge),
             ends: Arc::clone(&ends),
+            batches: observer.counter("kafka.batches"),
+            records: observer.counter("kafka.records"),
             config: config.clone(),
         });
         let (lanes, tasks) = Lanes::new(&shared);

@@ -106,6 +106,8 @@ impl RelayQueue for RedisQueue {
                 request = request.arg(keys::device(*device)).arg(&payload[..]);
             }
         }
+        shared.scripts.add(1);
+        shared.items.add(sources.iter().map(|range| range.items.len() as u64).sum());
         let mut answer = answer::list(self.door.ask(request).await?)?.into_iter();
         let (Some(longest), Some(raised)) = (answer.next(), answer.next()) else {
             return Err(odd());

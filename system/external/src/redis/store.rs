@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_ports::PortError;
-use chat_ports::observe::{Event, Gauge, Observer};
+use chat_ports::observe::{Counter, Event, Gauge, Observer};
 use chat_ports::registry::SessionRegistry;
 use chat_ports::relay_queue::RelayQueue;
 use chat_protocol::DeviceId;
@@ -47,12 +47,16 @@ pub(super) struct Shared {
     pub(super) relay_queue: u64,
     pub(super) call: Duration,
     longest: Gauge,
+    /// Enqueueing scripts, and items in them.
+    pub(super) scripts: Counter,
+    pub(super) items: Counter,
     observer: Observer,
 }
 
 impl RedisStore {
     /// Connects, on the present runtime, whose end ends the connection. Floors that calls through this store raise are noted at
-    /// `observer`, which also gets the gauge `relay_queue.items`, the longest queue among those that grew.
+    /// `observer`, which also gets the gauge `relay_queue.items`, the longest queue among those that grew, and counts
+    /// `redis.scripts` (those that enqueue) and `redis.items` (items in them).
     ///
     /// Refused when the prefix is unusable, or when no server of version 7.0 or newer answers within the limit of a call.
     pub async fn connect(config: RedisConfig, observer: &Observer) -> Result<Self, PortError> {
@@ -64,8 +68,16 @@ impl RedisStore {
         let link = Link::new(addr, call, adopt)?;
         let relay_queue = relay_queue.max(1);
         let longest = observer.gauge("relay_queue.items", relay_queue);
-        let observer = observer.clone();
-        let shared = Shared { link, keys, relay_queue, call, longest, observer };
+        let shared = Shared {
+            link,
+            keys,
+            relay_queue,
+            call,
+            longest,
+            scripts: observer.counter("redis.scripts"),
+            items: observer.counter("redis.items"),
+            observer: observer.clone(),
+        };
         shared.link.ready().await?;
         Ok(Self { shared: Arc::new(shared) })
     }

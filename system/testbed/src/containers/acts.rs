@@ -1,9 +1,8 @@
-//! What the engine does to one container: signals, freezing, its network, its log.
+//! What the engine does to one container: signals, freezing, its log.
 use std::path::Path;
 use std::time::Duration;
 
 use bollard::errors::Error as BollardError;
-use bollard::models::{NetworkConnectRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::{
     InspectContainerOptions, KillContainerOptionsBuilder, LogsOptionsBuilder,
 };
@@ -18,7 +17,7 @@ const LOG_MAX: usize = 16 * 1024 * 1024;
 /// So begins the last line of a log that is not whole.
 pub const LOG_CUT: &str = "(cut here";
 /// The engine has so long to hand a log over.
-const LOG_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LOG_LIMIT: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Sends a signal, by name, to the first process of a container.
@@ -46,23 +45,6 @@ impl Engine {
             }
         }
         done
-    }
-
-    /// Takes a container from a network: nothing reaches it, and nothing leaves it, from now on.
-    pub async fn disconnect(&self, network: &str, name: &str) -> Result<(), EngineError> {
-        let request = NetworkDisconnectRequest { container: name.to_owned(), force: None };
-        let done = self.docker.disconnect_network(network, request).await;
-        done.map_err(refused("take a container from its network"))
-    }
-
-    /// Gives a container its network back.
-    pub async fn reconnect(&self, network: &str, name: &str) -> Result<(), EngineError> {
-        let request = NetworkConnectRequest {
-            container: name.to_owned(),
-            ..NetworkConnectRequest::default()
-        };
-        let done = self.docker.connect_network(network, request).await;
-        done.map_err(refused("connect a container to its network"))
     }
 
     /// Whether a container runs, paused or not; one that is not there does not.
@@ -122,7 +104,7 @@ impl Engine {
         })
     }
 
-    async fn log(&self, name: &str) -> Vec<u8> {
+    pub(super) async fn log(&self, name: &str) -> Vec<u8> {
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
         let mut pieces = self.docker.logs(name, Some(options));
         let mut text = Vec::new();

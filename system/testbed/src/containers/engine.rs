@@ -28,6 +28,30 @@ pub enum EngineError {
     /// Nothing answers.
     #[error("no container engine answers: {0}")]
     NoEngine(String),
+    /// It is too old.
+    #[error("the engine {version} speaks API {api}, and 1.41 is the oldest that was ever tried")]
+    OldApi {
+        /// Its version.
+        version: String,
+        /// The newest API that it speaks.
+        api: String,
+    },
+    /// It puts a process of its own in front of published ports.
+    #[error(
+        "the engine publishes ports through a proxy of its own, which keeps and closes connections in place of the containers"
+    )]
+    PortProxy,
+    /// Too little memory is free.
+    #[error("{free_mib} MiB of memory are free, and {wanted_mib} MiB have to be")]
+    NoMemory {
+        /// Free, MiB.
+        free_mib: u64,
+        /// Wanted, MiB.
+        wanted_mib: u64,
+    },
+    /// The engine has no addresses for a further network.
+    #[error("the engine has no addresses for a further network: {0}")]
+    NoNetwork(String),
     /// Images are not there.
     #[error("images are missing: {}", .0.join(", "))]
     NoImages(Vec<String>),
@@ -80,6 +104,12 @@ impl EngineError {
     pub fn cure(&self) -> String {
         match self {
             Self::NoEngine(_) => "start one: `system/testbed/images/engine`".to_owned(),
+            Self::OldApi { .. } => "install Docker 20.10 or newer".to_owned(),
+            Self::PortProxy => {
+                "stop that engine and run `system/testbed/images/engine`, or set `\"userland-proxy\": false` in `/etc/docker/daemon.json` and restart it".to_owned()
+            }
+            Self::NoMemory { .. } => "end what needs it, or take a larger machine".to_owned(),
+            Self::NoNetwork(_) => "`docker network prune` removes networks that nobody uses".to_owned(),
             Self::NoImages(names) => {
                 format!("build them: `system/testbed/images/build {}`", names.join(" "))
             }
@@ -160,7 +190,13 @@ impl Engine {
             ])),
             ..NetworkCreateRequest::default()
         };
-        self.docker.create_network(request).await.map(drop).map_err(refused("make a network"))
+        self.docker.create_network(request).await.map(drop).map_err(|error| {
+            let why = words(&error);
+            if why.contains("address pool") {
+                return EngineError::NoNetwork(why);
+            }
+            refused("make a network")(error)
+        })
     }
 
     /// Ends a container by SIGKILL; it stays there, with its data.
@@ -220,5 +256,25 @@ fn words(error: &BollardError) -> String {
     match error {
         BollardError::DockerResponseServerError { message, .. } => message.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::Scripted;
+    use super::EngineError;
+
+    #[tokio::test]
+    async fn engine_without_addresses_for_a_network_is_told_apart_from_one_that_refuses() {
+        let refused_with = async |why: &str| {
+            let body = format!(r#"{{"message": "{why}"}}"#);
+            let engine = Scripted::start(move |_| (500, body.clone()));
+            engine.engine().make_network("chatstorm-r", "r").await.unwrap_err()
+        };
+        let full = refused_with("all predefined address pools have been fully subnetted").await;
+        assert!(matches!(&full, EngineError::NoNetwork(_)), "{full}");
+        assert!(full.cure().contains("docker network prune"));
+        let other = refused_with("permission denied").await;
+        assert!(matches!(&other, EngineError::Refused { .. }), "{other}");
     }
 }

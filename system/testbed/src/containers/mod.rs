@@ -12,7 +12,9 @@
 //! - `substrate` the operator's side of the backends.
 //! - `down` brokers that were ended here.
 //! - `leaders` notes when partitions get other leaders.
+//! - `preflight` what has to be there before anything is started.
 //! - `paused` the log of a group that was told to read nothing.
+//! - `versions` what the servers say of their version.
 //! - `toxiproxy` links that faults condition.
 //! - `warm` exercises the virtual machines before a system starts.
 mod account;
@@ -26,22 +28,24 @@ pub mod leftovers;
 mod nodes;
 mod paused;
 mod ports;
+mod preflight;
 mod recipe;
 #[cfg(test)]
 mod scripted;
 mod set;
 mod substrate;
 mod toxiproxy;
+mod versions;
 mod warm;
 
 pub use acts::LOG_CUT;
 pub use images::Images;
 pub use nodes::{doors, preflight as preflight_nodes};
+pub use preflight::preflight;
 pub use set::{BackendSet, S3Contact};
 pub use toxiproxy::Backend;
 
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -55,7 +59,6 @@ use futures_util::future;
 
 use crate::config::Config;
 use crate::host::Host;
-use crate::port::expect_port;
 use crate::substrate::Substrate;
 use crate::unit::{Kind, Unit};
 pub(crate) use contacts::{Contacts, Wanted};
@@ -64,7 +67,6 @@ use engine::{Engine, EngineError};
 use leaders::Leaders;
 pub(crate) use paused::Paused;
 pub(crate) use ports::open as open_ports;
-use recipe::Layout;
 use toxiproxy::{LinkPlan, Links};
 
 /// What containers are started from.
@@ -97,19 +99,6 @@ pub(crate) async fn start(
     Ok((Arc::new(backends), Arc::new(nodes)))
 }
 
-/// Refuses a start for which something is missing: engine, images, room beside leftovers of other runs, ports above `base_port`.
-/// Starts nothing.
-pub async fn preflight(images: &Images, base_port: u16) -> Result<(), EngineError> {
-    let engine = Engine::connect().await?;
-    engine.expect_images(images).await?;
-    engine.expect_no_leftovers().await?;
-    let layout = Layout { run: String::new(), base_port };
-    for port in layout.ports() {
-        expect_port(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    }
-    Ok(())
-}
-
 /// The operator's handles of the backends.
 struct Doors {
     kafka: Arc<KafkaAdmin>,
@@ -123,6 +112,8 @@ pub(crate) struct Containers {
     doors: Doors,
     links: Option<Links>,
     down: Down,
+    /// Versions by server.
+    servers: BTreeMap<String, String>,
     _leaders: Leaders,
 }
 
@@ -148,13 +139,14 @@ impl Containers {
                 return Err(error);
             }
         };
-        warm::up(&contacts).await;
+        let (servers, ()) = future::join(set.versions(), warm::up(&contacts)).await;
         Ok(Self {
             _leaders: Leaders::watch(Arc::clone(&doors.kafka)),
             set,
             doors,
             links,
             down: Down::default(),
+            servers,
         })
     }
 }

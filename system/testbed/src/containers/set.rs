@@ -16,6 +16,7 @@ use super::engine::{Engine, EngineError};
 use super::images::Images;
 use super::recipe::{self, BROKERS, Layout, Request, Running, S3_ACCESS_KEY, S3_SECRET_KEY};
 use super::toxiproxy::{LinkPlan, Links};
+use super::versions;
 
 /// A backend that is not ready within this is given up.
 const READY: Duration = Duration::from_secs(90);
@@ -219,6 +220,13 @@ impl BackendSet {
             Some(ns) => Some(ns),
             None => self.engine.cpu_ns(&name).await,
         }
+    }
+
+    /// What each server says of its version.
+    pub(super) async fn versions(&self) -> BTreeMap<String, String> {
+        let toxiproxy = (!self.plan.is_empty()).then_some(TOXIPROXY);
+        let servers = BACKENDS.into_iter().chain(toxiproxy);
+        versions::of(&self.engine, &self.layout, servers).await
     }
 
     /// Writes the logs of all containers that carry the name of the run.

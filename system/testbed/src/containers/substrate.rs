@@ -1,4 +1,5 @@
 //! The containers substrate as the testbed sees it.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,6 +122,10 @@ impl Substrate for Containers {
 
     async fn cpu(&self) -> Vec<ThreadCpu> {
         self.set.cpu().await
+    }
+
+    fn servers(&self) -> BTreeMap<String, String> {
+        self.servers.clone()
     }
 
     async fn stop(&self) {

@@ -156,9 +156,7 @@ impl Host for Nodes {
         let state = place.state();
         expect_state(node, state, &[NodeState::Stopped, NodeState::Vanished])?;
         if state == NodeState::Vanished {
-            let network = self.recipe.layout.network();
-            self.engine.reconnect(&network, &place.container).await.map_err(failed)?;
-            // It has its network again, and is only dead from now on.
+            self.engine.kill(&place.container).await.map_err(failed)?;
             place.set(NodeState::Stopped);
         }
         self.begins(place).await;
@@ -180,11 +178,12 @@ impl Host for Nodes {
                 place.set(NodeState::Stopped);
             }
             KillHow::Silent => {
-                // Without its network the death of the process closes no connection that anybody hears of.
-                let network = self.recipe.layout.network();
-                self.engine.disconnect(&network, &place.container).await.map_err(failed)?;
+                // It executes nothing any more, and its sockets stay open until it is started again. Taken from its network instead it
+                // would not be silent: what clients send next is refused by this host.
+                if place.state() != NodeState::Paused {
+                    self.engine.pause(&place.container).await.map_err(failed)?;
+                }
                 place.set(NodeState::Vanished);
-                self.engine.kill(&place.container).await.map_err(failed)?;
             }
         }
         Ok(())

@@ -1,9 +1,9 @@
-//! What nodes hear of rules and pauses that come and go while they stand still or start.
+//! What nodes hear of rules and pauses that come and go while they stand still or start, and what a silent end is.
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
-use chat_control::act::PortRule;
+use chat_control::act::{KillHow, PortRule};
 use chat_control::inspect::NodeState;
 use chat_ports::clock::SteadyClock;
 use chat_ports::observe::Observer;
@@ -134,6 +134,34 @@ async fn what_was_taken_away_while_a_node_started_does_not_stay_in_it() {
     started.unwrap();
     let mut rules = door.heard().into_iter().filter(|ask| matches!(ask, Ask::Rule { .. }));
     assert_eq!(rules.next_back(), Some(gone("log")));
+}
+
+#[tokio::test]
+async fn a_node_that_vanishes_stands_still_and_ends_when_it_is_started_again() {
+    let acts = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&acts);
+    let engine = Scripted::start(move |request| {
+        if let Some(act) = request.strip_prefix("POST ") {
+            let act = act.rsplit('/').next().unwrap_or_default();
+            noted.lock().unwrap().push(act.to_owned());
+        }
+        done(request)
+    });
+    let door = Door::open(|ask| {
+        Say::Answer(match ask {
+            Ask::Signs => Answer::Signs { epoch: 2, connections: 0, cpu_ns: 1, ready: true },
+            _ => Answer::Done,
+        })
+    })
+    .await;
+    let nodes = nodes(&engine, &door);
+    nodes.places["gateway-1"].set(NodeState::Running);
+    nodes.kill("gateway-1", KillHow::Silent).await.unwrap();
+    assert_eq!(*acts.lock().unwrap(), ["pause"], "nothing that closes a socket");
+    assert_eq!(nodes.places["gateway-1"].state(), NodeState::Vanished);
+    nodes.start("gateway-1").await.unwrap();
+    assert_eq!(*acts.lock().unwrap(), ["pause", "kill?signal=SIGKILL", "start"]);
+    assert_eq!(nodes.places["gateway-1"].state(), NodeState::Running);
 }
 
 #[tokio::test]
