@@ -22,6 +22,7 @@ pub mod args;
 mod containers;
 pub mod exit;
 pub mod files;
+pub mod footprint;
 mod logging;
 pub mod output;
 pub mod panics;

@@ -27,7 +27,7 @@ pub const fn partitions(substrate: Substrate) -> Option<u32> {
 
 /// What `--scale ci` does otherwise than its preset. Virtual machines compile as they go, so the first seconds of load are slower than
 /// what follows, and a steady state of three seconds differs from run to run. Backends, nodes and generator share two cores, where a
-/// lower rate leaves a latency that is the same from run to run (`docs/decisions.md`, 55).
+/// lower rate leaves a latency that is the same from run to run (`docs/decisions.md`, 56).
 pub const fn ci(substrate: Substrate) -> Ci {
     match substrate {
         Substrate::Embedded => Ci { rate: None, users: None, window: None },

@@ -7,9 +7,10 @@ use storm_workload::Plan;
 use storm_workload::gate::Gate;
 use storm_workload::summary::Estimates;
 
-use crate::args::{Format, PlanArgs};
+use crate::args::{Format, PlanArgs, SubstrateName};
 use crate::exit::{Edge, Exit};
 use crate::files::{self, Resolved};
+use crate::footprint::Footprint;
 use crate::output::Output;
 use crate::preflight;
 use crate::words::faults::FAULTS;
@@ -22,6 +23,8 @@ struct PlanData<'a> {
     plan: &'a Plan,
     #[serde(skip_serializing_if = "Option::is_none")]
     experiment: Option<&'a ResolvedExperiment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    containers: Option<Footprint>,
 }
 
 /// Prints the plan. A plan that this machine cannot carry is printed too, and ends with 3.
@@ -32,16 +35,20 @@ pub(crate) fn plan(args: &PlanArgs, output: &Output) -> Result<Exit, Edge> {
         Resolved::Experiment(experiment) => Some(experiment.as_ref()),
         Resolved::Scenario(_) => None,
     };
+    let containers =
+        (args.file.substrate == SubstrateName::Containers).then(|| Footprint::of(plan, experiment));
     match output.format {
         Format::Json => output.json(&PlanData {
             hash: plan.hash(),
             estimates: plan.estimates(),
             plan,
             experiment,
+            containers,
         })?,
         Format::Text => {
             let method = experiment.map(method).unwrap_or_default();
-            output.data(&format!("{}{method}", plan.summary()))?;
+            let containers = containers.map(|footprint| footprint.text()).unwrap_or_default();
+            output.data(&format!("{}{method}{containers}", plan.summary()))?;
         }
     }
     preflight::descriptors(&resolved)?;

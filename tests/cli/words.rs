@@ -29,6 +29,28 @@ fn plan_says_what_would_be_done_and_starts_nothing() {
 }
 
 #[test]
+fn plan_of_a_system_in_containers_says_what_they_will_take() {
+    let plan = |experiment, more: &[&str]| {
+        json(&[&["plan", experiment, "--scale", "ci"], more].concat())["containers"].clone()
+    };
+    let containers = ["--substrate", "containers"];
+    assert!(plan("gateway-kill", &[]).is_null(), "nothing is one");
+    let names = |planned: &Value| -> Vec<String> {
+        let kinds = planned["containers"].as_array().unwrap();
+        kinds.iter().map(|kind| format!("{} {}", kind["name"], kind["count"])).collect()
+    };
+    let killed = plan("gateway-kill", &containers);
+    assert!(names(&killed).contains(&"\"gateway\" 3".to_owned()), "{killed}");
+    assert!(names(&plan("redis-slow", &containers)).contains(&"\"toxiproxy\" 1".to_owned()));
+    assert!(!names(&killed).contains(&"\"toxiproxy\" 1".to_owned()), "nothing is conditioned");
+    let rate = |rate| plan("gateway-kill", &[containers[0], containers[1], "--set", rate]);
+    let (low, high) = (rate("streams.chat.rate=100/s"), rate("streams.chat.rate=2k/s"));
+    assert!(low["backends_milli"].as_u64() < high["backends_milli"].as_u64(), "{low} {high}");
+    let text = Desk::new().chatstorm(&[&["plan", "gateway-kill"], &containers[..]].concat()).out;
+    assert!(text.contains("  memory  ") && text.contains("beyond what was measured"), "{text}");
+}
+
+#[test]
 fn plan_of_another_seed_is_another_plan_and_the_same_seed_the_same() {
     let hash = |seed| json(&["plan", "smoke", "--seed", seed])["hash"].clone();
     assert_eq!(hash("5"), hash("5"));
