@@ -2,8 +2,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat_ports::nodes::LeaseState;
 use chat_ports::streams::kinds::SessionsUpItem;
 use chat_protocol::node::StoreCheck;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::deps::FenceRule;
@@ -82,9 +84,27 @@ pub(crate) async fn watch(hub: Arc<Hub>) {
                 }
                 next_check = Instant::now() + timers.lease_renew / LOOKS_A_RENEWAL;
             }
-            Others::ItIsUs => return,
+            Others::ItIsUs => {
+                // The store may have come back just now, and the others were first: the renewal that is on its way decides.
+                let a_renewal_more = timers.self_fence + timers.lease_renew;
+                let last = timers.lease_ttl.saturating_sub(timers.lease_renew / 4);
+                let until = state.renewed + a_renewal_more.min(last);
+                if !renewed_by(&mut lease, state.renewed, until).await {
+                    return;
+                }
+            }
         }
     }
+}
+
+/// Waits for a renewal later than one, until then; a lease that is lost brings none.
+async fn renewed_by(
+    lease: &mut watch::Receiver<LeaseState>,
+    known: Instant,
+    until: Instant,
+) -> bool {
+    let later = lease.wait_for(|lease| lease.lost || lease.renewed > known);
+    matches!(tokio::time::timeout_at(until, later).await, Ok(Ok(state)) if !state.lost)
 }
 
 /// Asks every sessions node; answers as soon as it is clear.

@@ -85,6 +85,21 @@ async fn a_node_that_alone_cannot_renew_fences_itself() {
 }
 
 #[tokio::test]
+async fn a_node_that_renews_a_little_behind_the_others_keeps_its_connections() {
+    let timers = Timers { lease_renew: LIMIT, ..quick() };
+    let bed = Bed::start(Setup { timers, ..Setup::default() }).await;
+    let (mut phone, _) = bed.join(device(1), None).await;
+    *lock(&bed.services.seen) = Some(true);
+    // Asked, since it could not renew for too long, and told that others could.
+    until(|| *lock(&bed.services.checks) > 0).await;
+    bed.services.push(device(1), conv(1, 2), 1);
+    assert_eq!(phone.positions(1).await, [1], "it serves while its renewal may be on its way");
+    bed.lease.send_modify(|lease| lease.renewed = Instant::now() + LIMIT);
+    bed.services.push(device(1), conv(1, 2), 2);
+    assert_eq!(phone.positions(1).await, [2]);
+}
+
+#[tokio::test]
 async fn a_store_outage_keeps_connections_and_sheds_new_ones() {
     let setup = Setup {
         timers: Timers { self_fence: Duration::from_millis(500), ..quick() },

@@ -51,6 +51,8 @@ pub(super) struct Played {
     pub(super) mute: Mutex<bool>,
     /// Answer to store checks; `None` stays silent.
     pub(super) seen: Mutex<Option<bool>>,
+    /// Store checks that were asked for.
+    pub(super) checks: Mutex<usize>,
     deliver: Mutex<Option<StreamSender<node::DeliverDown>>>,
     sessions: Mutex<Option<StreamSender<node::SessionsDown>>>,
     spawn: Mutex<Option<TaskTracker>>,
@@ -255,6 +257,7 @@ impl node::sessions_server::Sessions for Role {
                     drop(sender.offer(SessionsDownItem::Registered(answer)));
                 }
                 lock(&played.unregisters).extend(batch.unregisters);
+                *lock(&played.checks) += batch.checks.len();
                 let seen = *lock(&played.seen);
                 for (check, seen) in batch.checks.iter().zip(seen.into_iter().cycle()) {
                     drop(sender.offer(SessionsDownItem::StoreSeen(node::StoreSeen {
