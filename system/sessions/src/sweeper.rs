@@ -17,12 +17,14 @@ const PAGE: usize = 256;
 const PAGES_A_BEAT: usize = 64;
 /// Kept unregistrations that are tried again in one beat.
 const LATE_A_BEAT: usize = 4_096;
+/// So many beats without an answer are an outage: leases may have ended because nobody could renew.
+const FAILED_BEATS_OF_AN_OUTAGE: u32 = 2;
 
 /// Sweeps each `timers.sweep` until `shutdown`.
 pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     let mut beat = tokio::time::interval(shared.deps.timers.sweep);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut sweeper = Sweeper { shared, claimed: None, wait_until: Instant::now() };
+    let mut sweeper = Sweeper { shared, claimed: None, failed: 0, wait_until: Instant::now() };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -38,6 +40,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
 struct Sweeper {
     shared: Arc<Shared>,
     claimed: Option<NodeKey>,
+    failed: u32,
     wait_until: Instant,
 }
 
@@ -50,12 +53,16 @@ impl Sweeper {
         if self.shared.deps.policies.lease == LeaseRule::Ignored {
             return;
         }
-        if let Err(error) = self.sweep().await {
-            tracing::debug!(%error, "Sweeping failed.");
-            self.claimed = None;
-            // Leases may have ended because nobody could renew. One call without an answer is enough for that: an outage a little longer
-            // than a call may fit between the end of one renewal and the end of its lease.
-            self.wait_until = Instant::now() + self.shared.deps.timers.lease_ttl;
+        match self.sweep().await {
+            Ok(()) => self.failed = 0,
+            Err(error) => {
+                tracing::debug!(%error, "Sweeping failed.");
+                self.claimed = None;
+                self.failed = self.failed.saturating_add(1);
+                if self.failed >= FAILED_BEATS_OF_AN_OUTAGE {
+                    self.wait_until = Instant::now() + self.shared.deps.timers.lease_ttl;
+                }
+            }
         }
     }
 

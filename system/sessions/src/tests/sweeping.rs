@@ -48,22 +48,6 @@ async fn nothing_is_swept_where_leases_are_ignored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_call_without_an_answer_is_an_outage() {
-    let registry = Arc::<Twin>::default();
-    let (deps, _lease) = deps(&registry, &TIMERS, Policies::default());
-    registry.set_out(true);
-    let _handle = start(deps, &TaskTracker::new(), &CancellationToken::new());
-    tokio::time::sleep(TIMERS.sweep / 2).await;
-    let gateway = node("gateway-1");
-    registry.put(DeviceId(1), &gateway, 1);
-    registry.die(&gateway);
-    registry.set_out(false);
-    tokio::time::sleep(TIMERS.lease_ttl.saturating_sub(TIMERS.sweep)).await;
-    assert!(registry.route(DeviceId(1)).is_some(), "its renewal may be on its way");
-    until(|| registry.is_forgotten(&gateway)).await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn after_an_outage_nodes_get_one_lease_to_come_back() {
     let registry = Arc::<Twin>::default();
     let (deps, _lease) = deps(&registry, &TIMERS, Policies::default());
