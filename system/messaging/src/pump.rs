@@ -27,6 +27,7 @@ use chat_protocol::limits::Timers;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::desk::{Arrival, Desk};
 use crate::slots::{Change, Slots};
@@ -146,9 +147,9 @@ async fn keep<F: Factory>(
             Ok(mut pump) => match pump.run(&owned.generation, &owned.lost).await {
                 Ended::Lost => {
                     if shutdown.is_cancelled()
-                        && let Some(save) = pump.save()
+                        && let save @ Some(_) = &mut pump.save()
                     {
-                        save.await;
+                        done(save).await;
                     }
                     break;
                 }
@@ -171,12 +172,25 @@ async fn keep<F: Factory>(
     deps.desk.clear();
 }
 
-type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// What goes on beside everything else that its owner waits for, and ends with its owner. It is a task: a call that is polled only now
+/// and then would miss its time limit, and its answer.
+type Job<T> = AbortOnDropHandle<T>;
+
+fn job<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Job<T> {
+    Job::new(TaskTracker::new().spawn(work))
+}
 
 /// Awaits a job that may not be there; a missing one never ends.
 async fn done<T>(job: &mut Option<Job<T>>) -> T {
     match job {
-        Some(job) => job.await,
+        Some(job) => match job.await {
+            Ok(output) => output,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends.
+                Err(_) => std::future::pending().await,
+            },
+        },
         None => std::future::pending().await,
     }
 }
@@ -338,7 +352,7 @@ impl<H: Handler> Pump<H> {
     fn fetch(&self) -> Job<Result<Fetched, PortError>> {
         let log = Arc::clone(&self.deps.log);
         let (partition, offset) = ((self.deps.topic, self.partition), self.handler.next_offset());
-        Box::pin(async move { log.fetch(partition, offset, FETCH_BYTES, FETCH_WAIT).await })
+        job(async move { log.fetch(partition, offset, FETCH_BYTES, FETCH_WAIT).await })
     }
 
     /// Hands a page to the handler, waiting for what it needs; `false` when the partition is lost meanwhile.
@@ -430,7 +444,7 @@ impl<H: Handler> Pump<H> {
         }
         let (deps, generation) = (Arc::clone(&self.deps), generation.get());
         let (partition, before) = (self.partition, self.committed);
-        Some(Box::pin(async move {
+        Some(job(async move {
             let position = confirmed.min(deps.in_history(partition).await?);
             if position <= before {
                 return Some(before);
@@ -458,7 +472,7 @@ impl<H: Handler> Pump<H> {
         let (offset, bytes) = self.handler.snapshot()?;
         self.saved = offset;
         let (deps, partition, own) = (Arc::clone(&self.deps), self.partition, self.committed);
-        Some(Box::pin(async move {
+        Some(job(async move {
             let written = write_snapshot(&deps, partition, offset, bytes, own).await;
             if let Err(error) = written {
                 tracing::debug!(partition, offset, %error, "A fold snapshot was not written; the next one will be.");

@@ -3,7 +3,6 @@
 //! Acks wait in a book that merges them by device. Every [`TICK`] those whose partitions are free are taken out, their marks are
 //! appended (one append at a time and partition), and the queues are trimmed. What the log refuses goes back into the book.
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +14,8 @@ use chat_ports::relay_queue::RelayQueue;
 use chat_protocol::ids::partition_of;
 use chat_protocol::node::{Ack, LogReceipt, Mark};
 use chat_protocol::{ConvId, DeviceId};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use prost::Message as _;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Devices whose trim may wait; the oldest is dropped beyond it, and the device's next ack repeats it.
@@ -144,8 +143,6 @@ struct Round {
     of_partition: BTreeMap<u32, Vec<usize>>,
 }
 
-type Append = Pin<Box<dyn Future<Output = (u64, u32, bool)> + Send>>;
-
 /// The task that empties the book.
 pub(crate) struct Acks {
     book: Arc<Book>,
@@ -154,7 +151,8 @@ pub(crate) struct Acks {
     partitions: u32,
     rounds: BTreeMap<u64, Round>,
     next_round: u64,
-    appends: FuturesUnordered<Append>,
+    /// Round, partition, and whether it was appended. Tasks, because they go on while a trim is waited for.
+    appends: JoinSet<(u64, u32, bool)>,
     busy: HashSet<u32>,
     resting: BTreeMap<u32, Instant>,
     trims: Vec<(DeviceId, u64, u64)>,
@@ -177,7 +175,7 @@ impl Acks {
             partitions: partitions.max(1),
             rounds: BTreeMap::new(),
             next_round: 0,
-            appends: FuturesUnordered::new(),
+            appends: JoinSet::new(),
             busy: HashSet::new(),
             resting: BTreeMap::new(),
             trims: Vec::new(),
@@ -195,7 +193,12 @@ impl Acks {
                     self.begin_round();
                     self.trim().await;
                 }
-                Some((round, partition, appended)) = self.appends.next() => self.appended(round, partition, appended),
+                Some(appended) = self.appends.join_next() => match appended {
+                    Ok((round, partition, appended)) => self.appended(round, partition, appended),
+                    Err(error) => if let Ok(panic) = error.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    },
+                },
             }
         }
     }
@@ -240,10 +243,10 @@ impl Acks {
         for (partition, marks) in marks {
             self.busy.insert(partition);
             let (log, number, values) = (Arc::clone(&self.log), self.next_round, records(&marks));
-            self.appends.push(Box::pin(async move {
+            self.appends.spawn(async move {
                 let appended = log.append((Topic::Receipts, partition), values).await;
                 (number, partition, matches!(appended, Appended::Ok { .. }))
-            }));
+            });
         }
         self.rounds.insert(self.next_round, round);
     }

@@ -5,7 +5,7 @@ use chat_ports::consumer::{HISTORY_WRITER, SEQUENCER};
 use chat_ports::log::Topic;
 use chat_ports::observe::Event;
 use chat_ports::twins::eventually;
-use chat_protocol::ConvId;
+use chat_protocol::{ConvId, UserId};
 
 use super::bench::{ANN, BOB, Bench, T0, partition, send_record};
 use crate::StartRule;
@@ -188,6 +188,28 @@ async fn partition_waits_for_a_list_of_devices_that_cannot_be_read() {
     assert!(bench.owed(BOB.device(0)).is_empty());
     bench.tables.set_unreachable(false);
     bench.owes(5).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn commit_is_not_kept_waiting_by_a_list_of_devices() {
+    let bench = Bench::new().await;
+    let conv = ConvId::direct(ANN, BOB).unwrap();
+    let place = (Topic::Messages, partition(conv));
+    bench.log.hold(Some(place));
+    let node = bench.start("services-1");
+    bench.send(1..=3);
+    bench.owes(3).await;
+    eventually("a commit under way", || bench.log.holds() > 0).await;
+    // Somebody of the same partition whose devices nobody knows yet.
+    let unknown = |user: u64| ConvId::direct(ANN, UserId(user)).unwrap();
+    let next = (3..64).map(unknown).find(|conv| partition(*conv) == place.1).unwrap();
+    bench.tables.set_unreachable(true);
+    bench.log.put(place, vec![send_record(next, ANN.device(0), 4, T0)]);
+    eventually("a failed read", || bench.counter("sequencer.directory_waits") > 0).await;
+
+    bench.log.hold(None);
+    eventually("the commit", || bench.log.position(SEQUENCER, place) == Some(3)).await;
     node.stop().await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::PortError;
@@ -40,17 +40,42 @@ pub struct TwinLog {
     partitions: u32,
     state: Mutex<State>,
     appended: Notify,
+    held: watch::Sender<Option<Partition>>,
 }
 
 impl TwinLog {
     /// An empty log.
     pub fn new(clock: SharedClock, partitions: u32) -> Arc<Self> {
-        Arc::new(Self { clock, partitions, state: Mutex::default(), appended: Notify::new() })
+        Arc::new(Self {
+            clock,
+            partitions,
+            state: Mutex::default(),
+            appended: Notify::new(),
+            held: watch::Sender::default(),
+        })
     }
 
     /// From now on appends do nothing and are answered so; `None`: they work again.
     pub fn answer_appends(&self, answer: Option<Appended>) {
         self.lock().answer = answer;
+    }
+
+    /// From now on appends and commits of this partition wait before they have their effect; `None`: they all go on.
+    pub fn hold(&self, partition: Option<Partition>) {
+        self.held.send_replace(partition);
+    }
+
+    /// Calls that are held.
+    pub fn holds(&self) -> usize {
+        self.held.receiver_count()
+    }
+
+    async fn pass(&self, partition: Partition) {
+        // The sender lives as long as the log.
+        if self.held.borrow().as_ref() == Some(&partition) {
+            let mut held = self.held.subscribe();
+            _ = held.wait_for(|held| *held != Some(partition)).await;
+        }
     }
 
     /// Every member is told that it owns every partition.
@@ -135,6 +160,7 @@ impl TwinLog {
 #[async_trait]
 impl EventLog for TwinLog {
     async fn append(&self, partition: Partition, values: Vec<Bytes>) -> Appended {
+        self.pass(partition).await;
         let answer = self.lock().answer.clone();
         answer.unwrap_or_else(|| self.put(partition, values))
     }
@@ -190,6 +216,9 @@ impl EventLog for TwinLog {
         _: u64,
         positions: &[(u32, u64)],
     ) -> Result<(), PortError> {
+        for (partition, _) in positions {
+            self.pass((topic, *partition)).await;
+        }
         let mut state = self.lock();
         if state.commits_refused {
             return Err(PortError::Refused("commits are refused".into()));

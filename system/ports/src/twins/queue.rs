@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chat_protocol::DeviceId;
+use tokio::sync::watch;
 
 use crate::PortError;
 use crate::registry::Route;
@@ -47,6 +48,7 @@ struct State {
 #[derive(Default)]
 pub struct TwinQueue {
     state: Mutex<State>,
+    trims_held: watch::Sender<bool>,
 }
 
 impl TwinQueue {
@@ -58,6 +60,16 @@ impl TwinQueue {
     /// The next calls of `enqueue` fail without effect.
     pub fn fail_enqueues(&self, calls: u32) {
         self.lock().failures = calls;
+    }
+
+    /// From now on calls of `trim` wait before they have their effect, or go on.
+    pub fn hold_trims(&self, held: bool) {
+        self.trims_held.send_replace(held);
+    }
+
+    /// Calls of `trim` that are held.
+    pub fn trims_held(&self) -> usize {
+        self.trims_held.receiver_count()
     }
 
     /// The next calls of `enqueue` have their effect and are not answered.
@@ -155,6 +167,10 @@ impl RelayQueue for TwinQueue {
     }
 
     async fn trim(&self, acks: &[(DeviceId, u64, u64)]) -> Result<(), PortError> {
+        if *self.trims_held.borrow() {
+            // The sender lives as long as the store.
+            _ = self.trims_held.subscribe().wait_for(|held| !held).await;
+        }
         let mut state = self.lock();
         for (device, epoch, up_to) in acks {
             if let Some(queue) = state.image.queues.get_mut(device).filter(|_| *epoch == 1) {

@@ -46,6 +46,38 @@ async fn ack_is_in_the_log_before_the_queue_is_trimmed() {
 }
 
 #[tokio::test]
+async fn append_is_not_kept_waiting_by_a_trim() {
+    let bench = Bench::new(DeliveryRule::StoreFirst).await;
+    let acked = |reader: u64| {
+        let conv = ConvId::direct(UserId(1), UserId(reader)).unwrap();
+        let mark = Mark {
+            conv: Bytes::copy_from_slice(&conv.to_bytes()),
+            who: reader,
+            delivered: 1,
+            notify: 1,
+        };
+        let device = UserId(reader).device(0).0;
+        let ack = Ack { device, epoch: 1, up_to: 1, marks: vec![mark] };
+        (DeliverUpItem::Ack(ack), (Topic::Receipts, partition_of(conv, PARTITIONS)))
+    };
+    let (first, there) = acked(2);
+    let (second, elsewhere) =
+        (3..64).map(acked).find(|(_, partition)| *partition != there).unwrap();
+    bench.log.hold(Some(elsewhere));
+    bench.queue.hold_trims(true);
+    bench.gateway.stream.offer(second).unwrap();
+    eventually("an append under way", || bench.log.holds() == 1).await;
+    bench.gateway.stream.offer(first).unwrap();
+    eventually("a trim under way", || bench.queue.trims_held() == 1).await;
+
+    bench.log.hold(None);
+    eventually("the append", || bench.log.records(elsewhere).len() == 1).await;
+    assert_eq!(bench.queue.trims_held(), 1);
+    bench.queue.hold_trims(false);
+    eventually("both trims", || bench.counter("relay.trims") == 2).await;
+}
+
+#[tokio::test]
 async fn cursor_of_a_resume_is_an_ack() {
     let mut bench = Bench::new(DeliveryRule::StoreFirst).await;
     bench.sequencer.offer("m0", 0, BOB, &["a", "b", "c"]).await;
