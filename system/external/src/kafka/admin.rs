@@ -252,7 +252,11 @@ impl KafkaAdmin {
     /// record is that of the last call which did not see it, so it may be too high by the time between two calls, and a record
     /// that was there before the first call counts from then. What nobody answers for is as it was when last heard, its age too, if that
     /// was less than `unheard` ago; with zero an answer that does not come is an error, as it has to be where no broker is known to be gone.
-    pub async fn lags(&self, unheard: Duration) -> Result<Vec<GroupLag>, PortError> {
+    /// `unheard` is asked once the answers are due, since a broker may go while they are waited for.
+    pub async fn lags(
+        &self,
+        unheard: impl Fn() -> Duration + Send,
+    ) -> Result<Vec<GroupLag>, PortError> {
         let inner = &self.inner;
         // Where the log ends is asked at a place that no log reaches.
         let look = |id| async move {
@@ -266,7 +270,7 @@ impl KafkaAdmin {
         };
         let spans = join_all(inner.config.all().map(look)).await;
         let positions = join_all(GROUPS.map(position)).await;
-        let now = Instant::now();
+        let (now, unheard) = (Instant::now(), unheard());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, answer) in spans {
             let heard = Heard::or_last(answer, now, seen.spans.get(&id), unheard)?;

@@ -105,7 +105,7 @@ impl Substrate for Containers {
     }
 
     async fn lags(&self) -> Result<Vec<GroupLag>, PortError> {
-        self.doors.kafka.lags(self.down.unheard()).await
+        self.doors.kafka.lags(|| self.down.unheard()).await
     }
 
     async fn routes_since(&self, cursor: u64) -> Result<(Vec<RouteChange>, u64), PortError> {
