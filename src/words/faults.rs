@@ -76,6 +76,12 @@ pub const FAULTS: &[FaultWord] = &[
         undo: "the node goes on where it stopped",
     },
     FaultWord {
+        name: "port-reset",
+        does: "every call of a port ends in a reset connection; what it did before that, its caller is not told",
+        witness: "calls fail at once, and none is answered",
+        undo: "connections stay open again",
+    },
+    FaultWord {
         name: "port-slow",
         does: "every call of a port takes longer",
         witness: "calls take at least 80 % of the delay longer than before, in the mean, as the nodes measure them",

@@ -302,6 +302,7 @@ pub fn kind(fault: &FaultSpec) -> FaultKind {
         FaultSpec::ConsumerPause(_) => FaultKind::ConsumerPause,
         FaultSpec::PortSlow(_) => FaultKind::PortSlow,
         FaultSpec::PortStall(_) => FaultKind::PortStall,
+        FaultSpec::PortReset(_) => FaultKind::PortReset,
         FaultSpec::Partition(_) => FaultKind::Partition,
         FaultSpec::RegistryWipe(_) => FaultKind::RegistryWipe,
         FaultSpec::HistoryDown(_) => FaultKind::HistoryDown,

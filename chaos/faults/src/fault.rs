@@ -259,6 +259,7 @@ macro_rules! each_fault {
             FaultSpec::ConsumerPause($fault) => $body,
             FaultSpec::PortSlow($fault) => $body,
             FaultSpec::PortStall($fault) => $body,
+            FaultSpec::PortReset($fault) => $body,
             FaultSpec::Partition($fault) => $body,
             FaultSpec::RegistryWipe($fault) => $body,
             FaultSpec::HistoryDown($fault) => $body,
@@ -320,8 +321,8 @@ mod tests {
     use crate::planted::{all_devices, gateway_role};
     use crate::spec::{
         BlackHole, BrokerKill, BrokerSelector, BrokerSlow, ConsumerPause, CutAll, Direction, Drain,
-        Group, HistoryDown, Kill, KillHow, NodeRole, Partition, Pause, Port, PortSlow, PortStall,
-        RegistryWipe, Reset, Rolling, SlowLink, Told,
+        Group, HistoryDown, Kill, KillHow, NodeRole, Partition, Pause, Port, PortReset, PortSlow,
+        PortStall, RegistryWipe, Reset, Rolling, SlowLink, Told,
     };
 
     /// One of each, in catalogue order.
@@ -342,6 +343,7 @@ mod tests {
             FaultSpec::ConsumerPause(ConsumerPause { group: Group::Messaging }),
             FaultSpec::PortSlow(PortSlow { port, delay, jitter: Time(0) }),
             FaultSpec::PortStall(PortStall { port }),
+            FaultSpec::PortReset(PortReset { port }),
             FaultSpec::Partition(Partition { node, port }),
             FaultSpec::RegistryWipe(RegistryWipe {}),
             FaultSpec::HistoryDown(HistoryDown {}),

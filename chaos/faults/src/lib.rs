@@ -17,7 +17,7 @@
 //! - [`kill`], [`drain`], [`pause`], [`rolling`]: nodes.
 //! - [`black_hole`], [`reset`], [`cut_all`], [`slow_link`]: client links.
 //! - [`broker_kill`], [`broker_slow`], [`consumer_pause`]: the event log.
-//! - [`port_slow`], [`port_stall`], [`partition`]: calls to a backend.
+//! - [`port_slow`], [`port_stall`], [`port_reset`], [`partition`]: calls to a backend.
 //! - [`registry_wipe`], [`history_down`]: backends themselves.
 
 pub mod bed;
@@ -42,6 +42,7 @@ pub mod partition;
 pub mod pause;
 #[cfg(test)]
 mod planted;
+pub mod port_reset;
 pub mod port_slow;
 pub mod port_stall;
 mod ports;

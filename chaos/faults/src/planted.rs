@@ -54,6 +54,8 @@ struct Calls {
 const CALL_PAUSE: Duration = Duration::from_millis(10);
 const CALLED: [&str; 2] = ["registry", "history"];
 const USUAL_US: u64 = 500;
+/// What one takes that gets no answer, microseconds: longer than any limit.
+const LOST_US: u64 = 10_000_000;
 
 #[derive(Default)]
 struct World {
@@ -69,6 +71,7 @@ struct World {
     /// What each call takes, one after the other, in place of being answered as it is made.
     calls_take: Option<Duration>,
     rules_ignored: bool,
+    resets_lose: bool,
     /// Hundredths of its delay that a slow port really takes longer.
     slow_share: u32,
     queue_looks: u64,
@@ -131,6 +134,11 @@ impl Planted {
     }
 
     /// Rules and wipes are taken and have no effect.
+    /// Calls that are to be reset get no answer instead.
+    pub(crate) fn lose_instead(&self) {
+        self.inner.world().resets_lose = true;
+    }
+
     pub(crate) fn ignore_rules(&self) {
         self.inner.world().rules_ignored = true;
     }
@@ -298,6 +306,7 @@ impl World {
                 let rule = self.rule(port, node);
                 let down = self.history_down && port == "history";
                 let (now, take, share) = (self.calls_counted, self.calls_take, self.slow_share);
+                let reset_us = if self.resets_lose { LOST_US } else { USUAL_US };
                 let calls = self.calls.entry((port, node.clone())).or_default();
                 match rule {
                     _ if down => calls.failed += 1,
@@ -306,6 +315,10 @@ impl World {
                         calls.took_us += USUAL_US;
                     }
                     Some(PortRule::Stall) => calls.held += 1,
+                    Some(PortRule::Reset) => {
+                        calls.failed += 1;
+                        calls.took_us += reset_us;
+                    }
                     Some(PortRule::Slow { delay, .. }) => {
                         calls.answered += 1;
                         calls.took_us += USUAL_US + in_us(delay * share / 100);

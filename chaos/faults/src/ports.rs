@@ -48,6 +48,16 @@ impl Port {
         pause + self.limit(timers)
     }
 
+    /// How long a fault on it may take to show.
+    pub(crate) fn patience(self, timers: &Timers) -> Duration {
+        self.beat(timers) + SLACK
+    }
+
+    /// How long no call may show a fault on it before it has lapsed.
+    pub(crate) fn lapse(self, timers: &Timers) -> Duration {
+        LAPSE.max(self.beat(timers) * 2)
+    }
+
     fn owned_names(self) -> Vec<String> {
         self.names().iter().map(|name| String::from(*name)).collect()
     }
@@ -228,6 +238,21 @@ impl CallWatch {
         Ok(Reading::flows(counter, 0, self.bitten, 1))
     }
 
+    /// A reading of calls that failed at once while none was answered: sooner than half of `limit`, the whole of which a call
+    /// without an answer takes.
+    pub(crate) async fn broken(
+        &mut self,
+        reach: &Reach,
+        counter: &str,
+        limit: Duration,
+    ) -> Result<Reading, BedError> {
+        let since = self.look(reach).await?;
+        if since.answered == 0 && since.mean_us().is_some_and(|mean| mean < micros(limit) / 2) {
+            self.bitten += since.failed;
+        }
+        Ok(Reading::flows(counter, 0, self.bitten, 1))
+    }
+
     /// Evidence that calls take no longer than twice the usual, or at least lost nearly all of `by`.
     pub(crate) async fn quick(
         &mut self,
@@ -281,10 +306,10 @@ impl Effect for Stopped {
     }
 
     fn patience(&self, timers: &Timers) -> Duration {
-        self.port.beat(timers) + SLACK
+        self.port.patience(timers)
     }
 
     fn lapse(&self, timers: &Timers) -> Duration {
-        LAPSE.max(self.port.beat(timers) * 2)
+        self.port.lapse(timers)
     }
 }

@@ -294,6 +294,14 @@ pub struct PortStall {
     pub port: Port,
 }
 
+/// Calls of a port end in a reset connection, for every node. What a reset call did, nobody was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PortReset {
+    /// Which port.
+    pub port: Port,
+}
+
 /// The store of registry and relay queues is emptied in one instant. Write `registry-wipe: {}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -350,6 +358,8 @@ pub enum FaultSpec {
     PortSlow(PortSlow),
     /// A port holds its calls.
     PortStall(PortStall),
+    /// A port resets its connections.
+    PortReset(PortReset),
     /// A node is cut off from a port.
     Partition(Partition),
     /// The registry is emptied.
@@ -378,6 +388,7 @@ impl FaultSpec {
         "consumer-pause",
         "port-slow",
         "port-stall",
+        "port-reset",
         "partition",
         "registry-wipe",
         "history-down",
@@ -399,6 +410,7 @@ impl FaultSpec {
             FaultSpec::ConsumerPause(_) => "consumer-pause",
             FaultSpec::PortSlow(_) => "port-slow",
             FaultSpec::PortStall(_) => "port-stall",
+            FaultSpec::PortReset(_) => "port-reset",
             FaultSpec::Partition(_) => "partition",
             FaultSpec::RegistryWipe(_) => "registry-wipe",
             FaultSpec::HistoryDown(_) => "history-down",
@@ -444,6 +456,7 @@ impl FaultSpec {
         match self {
             FaultSpec::PortSlow(f) => Some(f.port),
             FaultSpec::PortStall(f) => Some(f.port),
+            FaultSpec::PortReset(f) => Some(f.port),
             FaultSpec::Partition(f) => Some(f.port),
             _ => None,
         }

@@ -89,6 +89,7 @@ impl Bounds {
             | FaultKind::Partition
             | FaultKind::PortSlow
             | FaultKind::PortStall
+            | FaultKind::PortReset
             | FaultKind::RegistryWipe => ns(self.timers.lease_ttl + slack),
             FaultKind::HistoryDown => ns(self.timers.table_call + slack),
             FaultKind::BrokerKill | FaultKind::BrokerSlow => {

@@ -24,6 +24,8 @@ pub enum PortRule {
     },
     /// Calls are lost before they reach the store: they time out with no effect.
     Cut,
+    /// Connections are reset: calls fail at once, and whether one had its effect nobody knows.
+    Reset,
     /// Calls are held and go on when the rule is taken away; one whose own time limit ends before is lost with no effect.
     Stall,
 }

@@ -37,6 +37,8 @@ pub enum FaultKind {
     PortSlow,
     /// A port held its calls.
     PortStall,
+    /// A port reset its connections.
+    PortReset,
     /// One node was cut off from a port.
     Partition,
     /// The store of registry and relay queues was emptied.
@@ -63,7 +65,14 @@ impl FaultKind {
 
     /// Whether a store behind the ports it hits cannot be trusted to be up to date meanwhile.
     pub const fn blinds_ports(self) -> bool {
-        matches!(self, Self::PortSlow | Self::PortStall | Self::Partition | Self::RegistryWipe)
+        matches!(
+            self,
+            Self::PortSlow
+                | Self::PortStall
+                | Self::PortReset
+                | Self::Partition
+                | Self::RegistryWipe
+        )
     }
 
     /// The word in reports.
@@ -84,6 +93,7 @@ impl FaultKind {
             Self::ConsumerPause => "consumer-pause",
             Self::PortSlow => "port-slow",
             Self::PortStall => "port-stall",
+            Self::PortReset => "port-reset",
             Self::Partition => "partition",
             Self::RegistryWipe => "registry-wipe",
             Self::HistoryDown => "history-down",

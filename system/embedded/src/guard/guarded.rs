@@ -152,7 +152,11 @@ impl<P: Port + ?Sized> Guarded<P> {
         let bounded = async {
             let deadline = Instant::now() + limit;
             self.pass(limit).await?;
-            tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| Err(late()))
+            let answer = tokio::time::timeout_at(deadline, work).await;
+            if self.is_reset() {
+                return Err(reset());
+            }
+            answer.unwrap_or_else(|_| Err(late()))
         };
         self.measured(op, Result::is_err, Err, bounded).await
     }
@@ -191,8 +195,13 @@ impl<P: Port + ?Sized> Guarded<P> {
         result
     }
 
-    /// What the hook's rule makes of a call before it leaves: nothing, a delay, a wait for the end of a stall, or its loss after
-    /// `limit`.
+    /// Whether answers meet a reset.
+    pub(super) fn is_reset(&self) -> bool {
+        self.point.rule() == Some(PortRule::Reset)
+    }
+
+    /// What the hook's rule makes of a call before it leaves: nothing, a delay, a wait for the end of a stall, its loss after
+    /// `limit`, or a reset.
     pub(super) async fn pass(&self, limit: Duration) -> Result<(), PortError> {
         let Some(rule) = self.point.rule() else { return Ok(()) };
         self.hits.add(1);
@@ -203,6 +212,9 @@ impl<P: Port + ?Sized> Guarded<P> {
         };
         let delay = match rule {
             None => return Ok(()),
+            // The answer of the others meets the rule on its way back.
+            Some(PortRule::Reset) if self.point.before() => return Err(reset()),
+            Some(PortRule::Reset) => return Ok(()),
             Some(PortRule::Cut | PortRule::Stall) => {
                 tokio::time::sleep_until(deadline).await;
                 return Err(late());
@@ -213,6 +225,10 @@ impl<P: Port + ?Sized> Guarded<P> {
         tokio::time::sleep(delay.min(left)).await;
         if delay >= left { Err(late()) } else { Ok(()) }
     }
+}
+
+fn reset() -> PortError {
+    PortError::Unknown("the connection was reset".to_owned())
 }
 
 fn late() -> PortError {

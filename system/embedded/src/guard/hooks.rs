@@ -125,6 +125,11 @@ impl HookPoint {
         }
     }
 
+    /// Whether a reset meets the next call before its effect, which is so for half of them.
+    pub(crate) fn before(&self) -> bool {
+        mix(&[self.seed, self.drawn.fetch_add(1, Relaxed)]) % 2 == 0
+    }
+
     /// The next delay: uniform in `delay` give or take `jitter`, never below zero.
     pub(crate) fn draw(&self, delay: Duration, jitter: Duration) -> Duration {
         let jitter = u64::try_from(jitter.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4);

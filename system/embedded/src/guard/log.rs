@@ -31,10 +31,11 @@ impl EventLog for Guarded<dyn EventLog> {
         self.passed(values.iter().map(Bytes::len).sum());
         let work = async {
             // The log's own time limit ends the wait, because it alone knows whether the append reached a leader.
-            match self.pass(self.limit).await {
+            let outcome = match self.pass(self.limit).await {
                 Ok(()) => self.inner.append(partition, values).await,
-                Err(_) => Appended::Unknown(Why::TimedOut),
-            }
+                Err(_) => return Appended::Unknown(Why::TimedOut),
+            };
+            if self.is_reset() { Appended::Unknown(Why::TimedOut) } else { outcome }
         };
         let failed = |outcome: &Appended| !matches!(outcome, Appended::Ok { .. });
         self.measured(0, failed, |_| Appended::NotAppended(Why::BufferFull), work).await

@@ -1,5 +1,6 @@
 //! Stories of calls that are slowed, cut and counted.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,9 +20,11 @@ use super::{Guarded, Hooks, standstill};
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// Answers at once, or never, or only to a thread that stood still meanwhile.
+#[derive(Default)]
 struct Twin {
     answers: bool,
     stands_still: Option<Duration>,
+    sets: AtomicU32,
 }
 
 #[async_trait]
@@ -44,12 +47,13 @@ impl Tables for Twin {
         _: Option<Bytes>,
         _: Bytes,
     ) -> Result<bool, PortError> {
+        self.sets.fetch_add(1, Relaxed);
         Ok(true)
     }
 }
 
 fn bench(answers: bool) -> (Guarded<dyn Tables>, Arc<Hooks>, Observer) {
-    guarded(Twin { answers, stands_still: None })
+    guarded(Twin { answers, ..Twin::default() })
 }
 
 fn guarded(twin: Twin) -> (Guarded<dyn Tables>, Arc<Hooks>, Observer) {
@@ -93,6 +97,26 @@ async fn slow_rule_delays_within_its_jitter() {
         );
     }
     assert_eq!(count(&observer, "hook.tables.hits"), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reset_call_is_unknown_at_once_and_had_its_effect_or_not() {
+    let twin = Arc::new(Twin { answers: true, ..Twin::default() });
+    let (hooks, observer) = (Hooks::new(7), Observer::new(Arc::new(SteadyClock::new(0))));
+    let inner: Arc<dyn Tables> = Arc::<Twin>::clone(&twin);
+    let port = Guarded::new(inner, "gateway-1", &hooks, &observer, LIMIT);
+    hooks.set("tables", None, Some(PortRule::Reset)).unwrap();
+    let began = Instant::now();
+    for key in 1..=40 {
+        let set = port.compare_and_set(Table::DevicesByUser, key, None, Bytes::new()).await;
+        assert!(matches!(set, Err(PortError::Unknown(_))), "{set:?}");
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(count(&observer, "port.tables.compare_and_set.errors"), 40);
+    hooks.set("tables", None, None).unwrap();
+    let effects = twin.sets.load(Relaxed);
+    assert!((1..40).contains(&effects), "{effects}");
+    get(&port).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,7 +227,8 @@ async fn call_that_runs_into_its_deadline_stays_within_the_limit_of_its_gauge() 
 
 #[tokio::test(start_paused = true)]
 async fn time_in_which_the_caller_stood_still_is_not_the_ports() {
-    let (port, _, observer) = guarded(Twin { answers: true, stands_still: Some(LIMIT / 2) });
+    let (port, _, observer) =
+        guarded(Twin { answers: true, stands_still: Some(LIMIT / 2), ..Twin::default() });
     get(&port).await.unwrap();
     assert_eq!(longest(&observer).0, 0);
 }

@@ -1,5 +1,5 @@
-//! Toxiproxy's HTTP interface, as far as the library does not serve it: what a listener really is, a toxic changed, one toxic
-//! removed, a listener closed and opened. Statuses count, and every call has a limit.
+//! Toxiproxy's HTTP interface, as far as the library does not serve it: what a listener really is, a toxic added that it does not know,
+//! one changed, one removed, a listener closed and opened. Statuses count, and every call has a limit.
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -53,6 +53,14 @@ impl Api {
         let body = self.ask(&act, Method::GET, &path, None).await?;
         serde_json::from_slice(&body)
             .map_err(|error| LinkError::Odd { act, why: error.to_string() })
+    }
+
+    /// Adds a toxic.
+    pub(super) async fn add(&self, listener: &str, toxic: &Toxic) -> Result<(), LinkError> {
+        let act = format!("add toxic `{}` to `{listener}`", toxic.name);
+        let path = format!("/proxies/{listener}/toxics");
+        let body = json!(toxic);
+        self.ask(&act, Method::POST, &path, Some(&body)).await.map(drop)
     }
 
     /// Gives a toxic that is there the attributes and the toxicity of this one.

@@ -63,6 +63,11 @@ impl Driver {
         self.ask("open listeners", |client| client.populate(packs).map(drop)).await
     }
 
+    /// Whether the library has a call for this kind of toxic.
+    pub(super) fn knows(toxic: &Toxic) -> bool {
+        matches!(toxic.kind.as_str(), "latency" | "timeout")
+    }
+
     /// Adds a toxic. The library makes up its name, which is the one that this toxic has.
     pub(super) async fn add(&self, listener: &str, toxic: &Toxic) -> Result<(), LinkError> {
         let (listener, toxic) = (listener.to_owned(), toxic.clone());

@@ -107,7 +107,8 @@ impl Listener {
             match present.toxics.iter().find(|one| same(one, toxic)) {
                 Some(one) if one == toxic => continue,
                 Some(_) => tools.api.change(&self.name, toxic).await?,
-                None => tools.driver.add(&self.name, toxic).await?,
+                None if Driver::knows(toxic) => tools.driver.add(&self.name, toxic).await?,
+                None => tools.api.add(&self.name, toxic).await?,
             }
             changes += 1;
         }

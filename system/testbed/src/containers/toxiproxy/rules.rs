@@ -40,12 +40,13 @@ impl Rules {
     }
 }
 
-/// A lost call is harsher than a held one, and that harsher than any delay.
+/// A lost call is harsher than one that is held or reset, and those are harsher than any delay.
 fn harshness(rule: &PortRule) -> (u8, Duration) {
     match rule {
         PortRule::Slow { delay, .. } => (0, *delay),
-        PortRule::Stall => (1, Duration::ZERO),
-        PortRule::Cut => (2, Duration::ZERO),
+        PortRule::Reset => (1, Duration::ZERO),
+        PortRule::Stall => (2, Duration::ZERO),
+        PortRule::Cut => (3, Duration::ZERO),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rules on links through a real Toxiproxy in front of real backends; skipped where no engine answers, unless
 //! `CHATSTORM_CONTAINERS=1` asks for them.
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -182,6 +183,33 @@ async fn cut_node_gets_no_answer_while_another_does_and_begins_anew_after_the_he
 }
 
 #[tokio::test]
+async fn reset_node_loses_each_connection_with_its_first_answer_until_the_heal() {
+    on(&[Backend::Redis], async |bed| {
+        let (reset, other) =
+            (bed.addr(Backend::Redis, "gateway-1"), bed.addr(Backend::Redis, "gateway-2"));
+        let mut before = Redis::dial(reset).await;
+        before.ping().await;
+        bed.redis_rule("gateway-1", Some(PortRule::Reset)).await;
+        before.send().await;
+        assert_eq!(before.answer(ANSWER).await, None);
+        // The call has its effect all the same, and only its caller does not know.
+        let mut during = Redis::dial(reset).await;
+        during.0.write_all(b"SET told nobody\r\n").await.unwrap();
+        let error = timeout(ANSWER, during.0.read_u8()).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        let mut other = Redis::dial(other).await;
+        other.0.write_all(b"DEL told\r\n").await.unwrap();
+        let mut answer = [0; 4];
+        timeout(ANSWER, other.0.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b":1\r\n");
+        bed.redis_rule("gateway-1", None).await;
+        Redis::dial(reset).await.ping().await;
+        assert_eq!(bed.forced(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn stalled_node_has_its_answers_after_the_heal_and_those_who_gave_up_hold_up_nothing() {
     on(&[Backend::Redis], async |bed| {
         let addr = bed.addr(Backend::Redis, "gateway-1");
@@ -228,14 +256,15 @@ async fn links_heal_under_traffic_from_every_rule() {
         }
         let jitter = Duration::from_millis(5);
         let slow = PortRule::Slow { delay: Duration::from_millis(20), jitter };
-        for round in 0..9 {
-            let rule = [&slow, &PortRule::Stall, &PortRule::Cut][round % 3];
+        for round in 0..8 {
+            let rule = [&slow, &PortRule::Stall, &PortRule::Cut, &PortRule::Reset][round % 4];
             bed.redis_rule("gateway-1", Some(rule.clone())).await;
             let mut redis = Redis::dial(addr).await;
             redis.send().await;
             let slow = matches!(rule, PortRule::Slow { .. });
             let got = redis.answer(if slow { ANSWER } else { NO_ANSWER }).await;
-            assert_eq!(got, Some(slow), "{rule:?}");
+            let ended = rule == &PortRule::Reset;
+            assert_eq!(got, (!ended).then_some(slow), "{rule:?}");
             bed.redis_rule("gateway-1", None).await;
             Redis::dial(addr).await.ping().await;
             let before = answered.load(Relaxed);

@@ -64,6 +64,12 @@ impl Toxic {
         Self::new("latency", stream, &[("latency", delay), ("jitter", jitter)])
     }
 
+    /// The connection ends as the first bytes of this direction arrive: with a reset if it was made since the toxic is there, in an orderly
+    /// way if it stood before.
+    fn reset(stream: Stream) -> Self {
+        Self::new("reset_peer", stream, &[("timeout", 0)])
+    }
+
     /// Bytes are lost; the connection is closed when the toxic goes.
     fn lose(stream: Stream) -> Self {
         Self::new("timeout", stream, &[("timeout", 0)])
@@ -88,6 +94,8 @@ pub(super) fn toxics_of(rule: Option<&PortRule>) -> Result<Vec<Toxic>, LinkError
             Toxic::latency(Stream::Upstream, HELD, 0),
             Toxic::latency(Stream::Downstream, HELD, 0),
         ]),
+        // Of the answers: a call has its effect, and its caller hears of the reset only.
+        Some(PortRule::Reset) => Ok(vec![Toxic::reset(Stream::Downstream)]),
         Some(PortRule::Cut) => {
             Ok(vec![Toxic::lose(Stream::Upstream), Toxic::lose(Stream::Downstream)])
         }
@@ -119,6 +127,13 @@ mod tests {
         let streams: Vec<_> = cut.iter().map(|toxic| toxic.stream).collect();
         assert_eq!(streams, [Stream::Upstream, Stream::Downstream]);
         assert!(toxics_of(None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn reset_link_ends_with_an_answer_whose_call_had_its_effect() {
+        let reset = toxics_of(Some(&PortRule::Reset)).unwrap();
+        let kinds: Vec<_> = reset.iter().map(|toxic| (toxic.kind.as_str(), toxic.stream)).collect();
+        assert_eq!(kinds, [("reset_peer", Stream::Downstream)]);
     }
 
     #[test]
