@@ -32,6 +32,7 @@ pub const EXPERIMENTS: Catalog = Catalog {
         ("kafka-below-min-isr", include_str!("../../catalog/kafka-below-min-isr.yaml")),
         ("kafka-broker-kill", include_str!("../../catalog/kafka-broker-kill.yaml")),
         ("reconnect-storm", include_str!("../../catalog/reconnect-storm.yaml")),
+        ("redis-reset", include_str!("../../catalog/redis-reset.yaml")),
         ("redis-slow", include_str!("../../catalog/redis-slow.yaml")),
         ("redis-wipe", include_str!("../../catalog/redis-wipe.yaml")),
         ("registry-cut", include_str!("../../catalog/registry-cut.yaml")),
