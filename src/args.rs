@@ -120,7 +120,7 @@ pub enum Command {
 pub struct FileArgs {
     /// A path to a YAML file, or a name of the catalog (`chatstorm list`).
     pub file: String,
-    /// Multiply rates and population, for example 0.3, or the preset `ci`: short timers, 500 sends a second.
+    /// Multiply rates and population, for example 0.3, or the preset `ci`: short timers, 500 sends a second, 300 in containers.
     #[arg(long, value_name = "FACTOR|ci", help_heading = "What is run")]
     pub scale: Option<String>,
     /// Override one leaf of the file; may be repeated.
