@@ -127,7 +127,7 @@ impl HookPoint {
 
     /// Whether a reset meets the next call before its effect, which is so for half of them.
     pub(crate) fn before(&self) -> bool {
-        mix(&[self.seed, self.drawn.fetch_add(1, Relaxed)]) % 2 == 0
+        mix(&[self.seed, self.drawn.fetch_add(1, Relaxed)]).is_multiple_of(2)
     }
 
     /// The next delay: uniform in `delay` give or take `jitter`, never below zero.
