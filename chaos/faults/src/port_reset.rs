@@ -1,45 +1,16 @@
 //! `port-reset`: calls of every node to a backend end in a reset connection.
-use async_trait::async_trait;
-use chat_control::act::PortRule;
-use chat_protocol::limits::Timers;
-use std::time::Duration;
 
-use crate::bed::{Bed, BedError, Reach};
+use chat_control::act::PortRule;
+
+use crate::bed::Bed;
 use crate::fault::{Description, Fault, InjectError, Refusal, Step};
-use crate::heal_guard::{Effect, HealGuard};
-use crate::ports::{CallWatch, of_everyone};
+use crate::heal_guard::HealGuard;
+use crate::ports::{Stopped, of_everyone};
 use crate::roster::Roster;
-use crate::spec::{Port, PortReset};
-use crate::witness::{Evidence, Reading};
+use crate::spec::PortReset;
 
 const COUNTER: &str = "calls_reset";
 const COUNTERS: &[&str] = &[COUNTER];
-
-/// A port whose calls all fail, and at once: one that got no answer would take its whole time.
-struct Broken {
-    calls: CallWatch,
-    port: Port,
-}
-
-#[async_trait]
-impl Effect for Broken {
-    async fn bites(&mut self, reach: &Reach) -> Result<Vec<Reading>, BedError> {
-        let limit = self.port.limit(&reach.timers);
-        Ok(vec![self.calls.broken(reach, COUNTER, limit).await?])
-    }
-
-    async fn gone(&mut self, reach: &Reach) -> Result<Vec<Evidence>, BedError> {
-        Ok(vec![self.calls.answered(reach).await?])
-    }
-
-    fn patience(&self, timers: &Timers) -> Duration {
-        self.port.patience(timers)
-    }
-
-    fn lapse(&self, timers: &Timers) -> Duration {
-        self.port.lapse(timers)
-    }
-}
 
 impl Fault for PortReset {
     fn counters(&self) -> &'static [&'static str] {
@@ -54,12 +25,10 @@ impl Fault for PortReset {
 
     async fn inject(&self, bed: &Bed, step: &Step) -> Result<HealGuard, InjectError> {
         let what = self.describe(&bed.roster().await?, step)?;
-        let calls = CallWatch::start(&bed.reach, self.port.names(), None).await?;
+        let stopped = Stopped::start(&bed.reach, self.port, COUNTER).await?.at_once();
         let armed = bed.arm(step, what, self.port.cleared(None))?;
-        for port in self.port.names() {
-            bed.reach.control.port_rule(port, None, Some(PortRule::Reset)).await?;
-        }
-        Ok(armed.acted(Broken { calls, port: self.port }))
+        self.port.rule(&bed.reach, &PortRule::Reset).await?;
+        Ok(armed.acted(stopped))
     }
 }
 
@@ -67,6 +36,7 @@ impl Fault for PortReset {
 mod tests {
     use super::*;
     use crate::planted::{Planted, healed, witnessed};
+    use crate::spec::Port;
 
     #[tokio::test(start_paused = true)]
     async fn a_reset_port_fails_calls_at_once_until_the_heal() {

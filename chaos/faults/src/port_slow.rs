@@ -43,13 +43,10 @@ impl Fault for PortSlow {
 
     async fn inject(&self, bed: &Bed, step: &Step) -> Result<HealGuard, InjectError> {
         let what = self.describe(&bed.roster().await?, step)?;
-        let ports = self.port.names();
-        let calls = CallWatch::start(&bed.reach, ports, None).await?;
+        let calls = CallWatch::start(&bed.reach, self.port.names(), None).await?;
         let (delay, jitter) = (self.delay.as_duration(), self.jitter.as_duration());
         let armed = bed.arm(step, what, self.port.cleared(None))?;
-        for port in ports {
-            bed.reach.control.port_rule(port, None, Some(PortRule::Slow { delay, jitter })).await?;
-        }
+        self.port.rule(&bed.reach, &PortRule::Slow { delay, jitter }).await?;
         let longer = self.mean(self.port.limit(bed.timers())) * 4 / 5;
         let beat = self.port.beat(bed.timers());
         Ok(armed.acted(Slowed { calls, longer, beat }))

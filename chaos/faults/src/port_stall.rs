@@ -27,9 +27,7 @@ impl Fault for PortStall {
         let what = self.describe(&bed.roster().await?, step)?;
         let stopped = Stopped::start(&bed.reach, self.port, COUNTER).await?;
         let armed = bed.arm(step, what, self.port.cleared(None))?;
-        for port in self.port.names() {
-            bed.reach.control.port_rule(port, None, Some(PortRule::Stall)).await?;
-        }
+        self.port.rule(&bed.reach, &PortRule::Stall).await?;
         Ok(armed.acted(stopped))
     }
 }

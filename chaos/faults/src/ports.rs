@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chat_control::act::PortRule;
 use chat_protocol::limits::Timers;
 use tokio::time::Instant;
 
@@ -48,16 +49,6 @@ impl Port {
         pause + self.limit(timers)
     }
 
-    /// How long a fault on it may take to show.
-    pub(crate) fn patience(self, timers: &Timers) -> Duration {
-        self.beat(timers) + SLACK
-    }
-
-    /// How long no call may show a fault on it before it has lapsed.
-    pub(crate) fn lapse(self, timers: &Timers) -> Duration {
-        LAPSE.max(self.beat(timers) * 2)
-    }
-
     fn owned_names(self) -> Vec<String> {
         self.names().iter().map(|name| String::from(*name)).collect()
     }
@@ -65,6 +56,14 @@ impl Port {
     /// Its calls as a target, of one node or of all.
     pub(crate) fn targets(self, node: Option<String>) -> Targets {
         Targets::Ports { ports: self.owned_names(), node }
+    }
+
+    /// Puts a rule on its calls, at every node.
+    pub(crate) async fn rule(self, reach: &Reach, rule: &PortRule) -> Result<(), BedError> {
+        for port in self.names() {
+            reach.control.port_rule(port, None, Some(rule.clone())).await?;
+        }
+        Ok(())
     }
 
     /// Takes a rule on it off again, of one node or of all.
@@ -281,6 +280,8 @@ pub(crate) struct Stopped {
     calls: CallWatch,
     port: Port,
     counter: &'static str,
+    /// Calls have to fail sooner than one does that gets no answer.
+    at_once: bool,
 }
 
 impl Stopped {
@@ -291,14 +292,24 @@ impl Stopped {
         counter: &'static str,
     ) -> Result<Stopped, BedError> {
         let calls = CallWatch::start(reach, port.names(), None).await?;
-        Ok(Stopped { calls, port, counter })
+        Ok(Stopped { calls, port, counter, at_once: false })
+    }
+
+    /// The same where calls fail at once.
+    pub(crate) fn at_once(self) -> Stopped {
+        Stopped { at_once: true, ..self }
     }
 }
 
 #[async_trait]
 impl Effect for Stopped {
     async fn bites(&mut self, reach: &Reach) -> Result<Vec<Reading>, BedError> {
-        Ok(vec![self.calls.stopped(reach, self.counter).await?])
+        let reading = if self.at_once {
+            self.calls.broken(reach, self.counter, self.port.limit(&reach.timers)).await
+        } else {
+            self.calls.stopped(reach, self.counter).await
+        };
+        Ok(vec![reading?])
     }
 
     async fn gone(&mut self, reach: &Reach) -> Result<Vec<Evidence>, BedError> {
@@ -306,10 +317,10 @@ impl Effect for Stopped {
     }
 
     fn patience(&self, timers: &Timers) -> Duration {
-        self.port.patience(timers)
+        self.port.beat(timers) + SLACK
     }
 
     fn lapse(&self, timers: &Timers) -> Duration {
-        self.port.lapse(timers)
+        LAPSE.max(self.port.beat(timers) * 2)
     }
 }
