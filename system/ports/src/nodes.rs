@@ -31,9 +31,13 @@ pub struct NodeTable {
 impl NodeTable {
     /// The table of the nodes among `leases` whose lease is running.
     pub fn of(leases: Vec<NodeLease>) -> Self {
+        Self::of_those(leases, |lease| lease.left.is_some())
+    }
+
+    fn of_those(leases: Vec<NodeLease>, alive: impl FnMut(&NodeLease) -> bool) -> Self {
         let mut nodes: Vec<_> = leases
             .into_iter()
-            .filter(|lease| lease.left.is_some())
+            .filter(alive)
             .map(|lease| LiveNode { key: lease.key, addr: lease.addr, roles: lease.roles })
             .collect();
         nodes.sort_by(|a, b| a.key.cmp(&b.key));
@@ -154,9 +158,10 @@ impl NodeKeeper {
 
     async fn keep_refreshing(&self) {
         let mut beats = beats(self.refresh);
+        let mut patience = Patience { read: Instant::now(), until: None };
         loop {
             beats.tick().await;
-            self.refresh_once().await;
+            self.refresh_once(&mut patience).await;
         }
     }
 
@@ -171,10 +176,13 @@ impl NodeKeeper {
         }
     }
 
-    async fn refresh_once(&self) {
+    async fn refresh_once(&self, patience: &mut Patience) {
         let Ok(leases) = self.registry.nodes().await else { return };
-        let table = NodeTable::of(leases);
+        let patient = patience.after_read(self.ttl.saturating_sub(self.renew), self.ttl);
         self.table.send_if_modified(|present| {
+            let alive =
+                |lease: &NodeLease| lease.left.is_some() || (patient && present.has(&lease.key));
+            let table = NodeTable::of_those(leases, alive);
             let changed = **present != table;
             if changed {
                 *present = Arc::new(table);
@@ -184,8 +192,32 @@ impl NodeKeeper {
     }
 }
 
+/// After an outage of the registry that outlived leases, ended leases prove nothing: who lives has to be able to renew first. Without
+/// it every stream to every node would be closed at the end of each such outage, and what is under way on them lost.
+struct Patience {
+    /// When the table was last read.
+    read: Instant,
+    /// Until then a node that was alive before the outage counts as alive while the registry still knows it.
+    until: Option<Instant>,
+}
+
+impl Patience {
+    /// The table was read just now. An outage of more than `outlived` may have ended leases; their nodes get `time`. Whether ended
+    /// leases are to be forgiven.
+    fn after_read(&mut self, outlived: Duration, time: Duration) -> bool {
+        let now = Instant::now();
+        if now - self.read > outlived {
+            self.until = Some(now + time);
+        }
+        self.read = now;
+        self.until.is_some_and(|until| now < until)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use async_trait::async_trait;
     use chat_protocol::DeviceId;
     use chat_protocol::limits::Timers;
@@ -195,8 +227,22 @@ mod tests {
 
     const TOOK: Duration = Duration::from_millis(250);
 
-    /// Answers late.
-    struct Gray;
+    /// Answers late, and what it is told to.
+    #[derive(Default)]
+    struct Gray {
+        /// Nothing is answered while there is nothing.
+        nodes: Mutex<Option<Vec<NodeLease>>>,
+    }
+
+    impl Gray {
+        fn with(nodes: Vec<NodeLease>) -> Arc<Self> {
+            Arc::new(Self { nodes: Mutex::new(Some(nodes)) })
+        }
+
+        fn answers(&self, nodes: Option<Vec<NodeLease>>) {
+            *self.nodes.lock().unwrap() = nodes;
+        }
+    }
 
     fn unasked<T>() -> Result<T, PortError> {
         Err(PortError::Refused("no keeper asks for this".to_owned()))
@@ -225,7 +271,11 @@ mod tests {
 
         async fn nodes(&self) -> Result<Vec<NodeLease>, PortError> {
             tokio::time::sleep(TOOK).await;
-            Ok(Vec::new())
+            self.nodes
+                .lock()
+                .unwrap()
+                .clone()
+                .ok_or_else(|| PortError::Unknown("cut off".to_owned()))
         }
 
         async fn register(
@@ -262,7 +312,7 @@ mod tests {
         let timers = Timers::short();
         assert!(timers.node_table < TOOK, "the table is read all the time");
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-        let registry: Arc<dyn SessionRegistry> = Arc::new(Gray);
+        let registry = Gray::with(Vec::new());
         let (keeper, mut view) =
             NodeKeeper::join(registry, "gateway-1", addr, &[], &timers).await.unwrap();
         let shutdown = CancellationToken::new();
@@ -276,5 +326,64 @@ mod tests {
             shutdown.cancel();
         };
         tokio::join!(keeper.run(shutdown.clone()), watched);
+    }
+
+    fn lease(name: &str, epoch: u64, left: Option<Duration>) -> NodeLease {
+        let key = NodeKey { name: name.into(), epoch };
+        NodeLease { key, addr: SocketAddr::from(([127, 0, 0, 1], 1)), roles: Vec::new(), left }
+    }
+
+    /// A keeper that runs while `story` does; the story has its registry, and its table by names.
+    async fn kept<Story: Future<Output = ()>>(
+        nodes: Vec<NodeLease>,
+        story: impl FnOnce(Arc<Gray>, Box<dyn Fn() -> Vec<String>>) -> Story,
+    ) {
+        let (registry, timers) = (Gray::with(nodes), Timers::DEFAULT);
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let shared: Arc<dyn SessionRegistry> = Arc::<Gray>::clone(&registry);
+        let (keeper, view) = NodeKeeper::join(shared, "a", addr, &[], &timers).await.unwrap();
+        let names = move || {
+            let table = view.table.borrow();
+            table.all().iter().map(|node| format!("{}.{}", node.key.name, node.key.epoch)).collect()
+        };
+        let shutdown = CancellationToken::new();
+        let story = async {
+            story(registry, Box::new(names)).await;
+            shutdown.cancel();
+        };
+        tokio::join!(keeper.run(shutdown.clone()), story);
+    }
+
+    const LEFT: Option<Duration> = Some(Duration::from_secs(1));
+
+    #[tokio::test(start_paused = true)]
+    async fn nodes_stay_after_an_outage_in_which_nobody_could_renew() {
+        let timers = Timers::DEFAULT;
+        let all = vec![lease("a", 1, LEFT), lease("b", 1, LEFT), lease("c", 1, LEFT)];
+        kept(all, async |registry, names| {
+            registry.answers(None);
+            tokio::time::sleep(timers.lease_ttl).await;
+            // Back, before anybody has renewed. One node has left, one was replaced.
+            let back = vec![lease("a", 1, None), lease("b", 1, None), lease("b", 2, LEFT)];
+            registry.answers(Some(back));
+            tokio::time::sleep(timers.node_table + 2 * TOOK).await;
+            assert_eq!(names(), ["a.1", "b.2"]);
+            // Whoever has not renewed in the time of a lease is dead.
+            tokio::time::sleep(timers.lease_ttl + timers.node_table).await;
+            assert_eq!(names(), ["b.2"]);
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn node_that_stops_renewing_is_gone_at_once_while_the_registry_answers() {
+        let timers = Timers::DEFAULT;
+        kept(vec![lease("a", 1, LEFT), lease("b", 1, LEFT)], async |registry, names| {
+            tokio::time::sleep(timers.lease_ttl).await;
+            registry.answers(Some(vec![lease("a", 1, LEFT), lease("b", 1, None)]));
+            tokio::time::sleep(timers.node_table + 2 * TOOK).await;
+            assert_eq!(names(), ["a.1"]);
+        })
+        .await;
     }
 }
