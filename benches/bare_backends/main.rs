@@ -5,7 +5,8 @@
 //! items a script, and how many of each a second. Then fresh backends, started by the same recipes, are asked exactly that by a bare
 //! client: no sockets, no sessions, no order, nothing remembered. The ratio is CPU time of everything (generator, nodes, backends) to CPU
 //! time of the bare backends and their client, over a steady state of the same length after a warm-up of the same length. Beside it
-//! stand the latencies of the bare calls: what the system's own can at best be.
+//! stand the latencies of the bare calls: what the system's own can at best be. What no report counts is not asked: routes, leases, lists of
+//! devices, snapshots; receipts go to the messages' topic. So the ratio holds the price of those too.
 //!
 //! With `alone` instead of a rate, it asks relay queues and history one after the other, in batches of the size that they are meant for,
 //! and says what an item costs the server.

@@ -145,12 +145,13 @@ impl Upserts {
         Self { history, together, tops: Mutex::default(), rows: AtomicU64::new(0) }
     }
 
-    /// The conversation of the row of this number.
+    /// The conversation of the row of this number. Each width has users of its own, so that none writes the rows of another again.
     fn conv(&self, number: u64) -> ConvId {
         let number = number / self.together;
+        let user = |of: u64| UserId(self.together * USERS + of);
         let from = number % USERS;
         let peer = (from + 1 + number / USERS % PEERS) % USERS;
-        ConvId::direct(UserId(1 + from), UserId(1 + peer)).expect("two users")
+        ConvId::direct(user(from), user(peer)).expect("two users")
     }
 }
 

@@ -1,5 +1,4 @@
 //! `port-reset`: calls of every node to a backend end in a reset connection.
-
 use chat_control::act::PortRule;
 
 use crate::bed::Bed;

@@ -228,7 +228,6 @@ mod tests {
     const TOOK: Duration = Duration::from_millis(250);
 
     /// Answers late, and what it is told to.
-    #[derive(Default)]
     struct Gray {
         /// Nothing is answered while there is nothing.
         nodes: Mutex<Option<Vec<NodeLease>>>,
